@@ -1,0 +1,3 @@
+"""Who is asking."""
+
+__all__: list[str] = []

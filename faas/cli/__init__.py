@@ -1,0 +1,3 @@
+"""The command line, one noun a file; a client of the public API."""
+
+__all__: list[str] = []

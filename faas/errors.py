@@ -1,0 +1,404 @@
+"""Every failure that can reach a user: one root class, a stable `code` and an HTTP status each.
+
+The message says what happened and, where it is not obvious, what to do next. `reason` is the word that the call
+record keeps (`GET /v1/calls/{id}`). One place, `faas.api.errors`, turns these into JSON.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AppExistsError",
+    "AppHasRoutesError",
+    "AppNotFoundError",
+    "BadExitError",
+    "BodyTooLargeError",
+    "CallCancelledError",
+    "CallExpiredError",
+    "CallNotFinishedError",
+    "CallNotFoundError",
+    "CallTimeoutError",
+    "ClientGoneError",
+    "EngineError",
+    "EngineUnavailableError",
+    "FaasError",
+    "FunctionFailedError",
+    "HeadersTooLargeError",
+    "ImageNotAvailableError",
+    "ImageUnusableError",
+    "ImmutableFieldError",
+    "InternalError",
+    "InvalidJSONError",
+    "InvalidRequestError",
+    "KilledError",
+    "LostError",
+    "NoCapacityError",
+    "OutOfMemoryError",
+    "ProtocolViolationError",
+    "QueueUnavailableError",
+    "ResponseTooLargeError",
+    "RouteExistsError",
+    "RouteNotFoundError",
+    "ShuttingDownError",
+    "StartFailedError",
+    "StartTimeoutError",
+    "StoreUnavailableError",
+    "TooManyAttemptsError",
+    "UnauthorizedError",
+    "ValidationError",
+]
+
+
+class FaasError(Exception):
+    """Root of all errors that the platform makes; never raised itself."""
+
+    http_status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    reason: ClassVar[str] = "internal"
+    """What the call record says when this error ended a call."""
+    retry_after_s: int | None = None
+    """Sent as `Retry-After` when the same request can work later."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InternalError(FaasError):
+    """A defect of ours; the log has the details, the caller gets none."""
+
+    def __init__(self, message: str = "Something unexpected happened on the server") -> None:
+        super().__init__(message)
+
+
+# --- what the client sent ---------------------------------------------------------------------------------------
+
+
+class InvalidRequestError(FaasError):
+    """The request can't be understood: a query parameter, header or value is wrong."""
+
+    http_status = 400
+    code = "invalid_request"
+    reason = "client_request"
+
+
+class InvalidJSONError(InvalidRequestError):
+    """The body is not the JSON object that was expected."""
+
+    code = "invalid_json"
+
+    def __init__(self, message: str = "Invalid JSON") -> None:
+        super().__init__(message)
+
+
+class ValidationError(InvalidRequestError):
+    """Fields have values that can't be accepted; `problems` has one sentence for each."""
+
+    code = "validation_failed"
+
+    def __init__(self, problems: list[str], *, nesting: int = 1) -> None:
+        """`nesting` repeats the heading as often as IronFunctions' nested validations do."""
+        super().__init__("validation failure list:\n" * nesting + "\n".join(problems))
+        self.problems = problems
+
+
+class ImmutableFieldError(InvalidRequestError):
+    """A PATCH names a field that can't change."""
+
+    code = "immutable_field"
+
+
+class AppHasRoutesError(InvalidRequestError):
+    """An app can only be deleted when its routes are gone."""
+
+    code = "app_has_routes"
+
+    def __init__(self) -> None:
+        super().__init__("Cannot remove apps with routes")
+
+
+class ImageNotAvailableError(InvalidRequestError):
+    """The image is neither on the engine nor can it be pulled; the message has the engine's own words."""
+
+    code = "image_not_found"
+    reason = "image_not_found"
+
+
+class ImageUnusableError(InvalidRequestError):
+    """The image exists but can't run here (wrong architecture, nothing to execute)."""
+
+    code = "image_unusable"
+    reason = "image_not_found"
+
+
+class UnauthorizedError(FaasError):
+    """No token, or one that does not fit."""
+
+    http_status = 401
+    code = "unauthorized"
+    reason = "client_request"
+
+
+class AppNotFoundError(FaasError):
+    """No app of that name."""
+
+    http_status = 404
+    code = "app_not_found"
+    reason = "client_request"
+
+    def __init__(self, message: str = "App not found") -> None:
+        super().__init__(message)
+
+
+class RouteNotFoundError(FaasError):
+    """The app has no route at that path."""
+
+    http_status = 404
+    code = "route_not_found"
+    reason = "client_request"
+
+    def __init__(self, message: str = "Route not found") -> None:
+        super().__init__(message)
+
+
+class CallNotFoundError(FaasError):
+    """No call of that id was ever accepted here."""
+
+    http_status = 404
+    code = "call_not_found"
+
+    def __init__(self, message: str = "Call not found") -> None:
+        super().__init__(message)
+
+
+class CallExpiredError(FaasError):
+    """The id is older than the retention, its record is gone."""
+
+    http_status = 410
+    code = "call_expired"
+
+
+class CallNotFinishedError(FaasError):
+    """The call has no result yet: ask again."""
+
+    http_status = 202
+    code = "call_not_finished"
+    retry_after_s = 1
+
+
+class AppExistsError(FaasError):
+    """The name is taken."""
+
+    http_status = 409
+    code = "app_exists"
+
+    def __init__(self) -> None:
+        super().__init__("App already exists")
+
+
+class RouteExistsError(FaasError):
+    """The app already has a route at that path."""
+
+    http_status = 409
+    code = "route_exists"
+
+    def __init__(self) -> None:
+        super().__init__("Route already exists")
+
+
+class BodyTooLargeError(FaasError):
+    """The request body passes the limit that the message names."""
+
+    http_status = 413
+    code = "body_too_large"
+    reason = "client_request"
+
+
+class HeadersTooLargeError(FaasError):
+    """The request's header block passes `max_header_bytes`."""
+
+    http_status = 431
+    code = "headers_too_large"
+    reason = "client_request"
+
+
+class ClientGoneError(FaasError):
+    """The caller hung up before the answer; nobody reads this one, the call record keeps it."""
+
+    http_status = 499
+    code = "client_gone"
+    reason = "client_request"
+
+
+# --- what the node could not do ---------------------------------------------------------------------------------
+
+
+class NoCapacityError(FaasError):
+    """No container could be had before the deadline; nothing was started."""
+
+    http_status = 503
+    code = "no_capacity"
+    reason = "no_capacity"
+    retry_after_s = 5
+
+
+class ShuttingDownError(FaasError):
+    """The node is draining; nothing was started."""
+
+    http_status = 503
+    code = "shutting_down"
+    reason = "no_capacity"
+    retry_after_s = 5
+
+    def __init__(self, message: str = "This node is shutting down; try again") -> None:
+        super().__init__(message)
+
+
+class EngineUnavailableError(FaasError):
+    """The container engine does not answer."""
+
+    http_status = 503
+    code = "engine_unavailable"
+    reason = "no_capacity"
+    retry_after_s = 5
+
+
+class QueueUnavailableError(FaasError):
+    """The call queue does not answer; the call was not accepted."""
+
+    http_status = 503
+    code = "queue_unavailable"
+    retry_after_s = 5
+
+
+class StoreUnavailableError(FaasError):
+    """The database does not answer; nothing was accepted."""
+
+    http_status = 503
+    code = "store_unavailable"
+    retry_after_s = 5
+
+
+# --- how the function failed ------------------------------------------------------------------------------------
+
+
+class EngineError(FaasError):
+    """The engine refused to create or start the container; the message has its own words."""
+
+    http_status = 502
+    code = "engine_error"
+    reason = "start_failed"
+
+
+class BadExitError(FaasError):
+    """The function's process ended with a non-zero exit code."""
+
+    http_status = 500
+    code = "bad_exit"
+    reason = "bad_exit"
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"exit code {exit_code}")
+        self.exit_code = exit_code
+
+
+class OutOfMemoryError(FaasError):
+    """The kernel killed the function at its memory limit."""
+
+    http_status = 500
+    code = "oom"
+    reason = "oom"
+
+    def __init__(self, limit_mib: int) -> None:
+        super().__init__(f"out of memory error: the function passed its limit of {limit_mib} MiB; raise `memory`")
+        self.limit_mib = limit_mib
+
+
+class KilledError(FaasError):
+    """The container was killed from outside while the call ran."""
+
+    http_status = 502
+    code = "killed"
+    reason = "killed"
+
+
+class FunctionFailedError(FaasError):
+    """The function itself reported that it failed (an Fn function development kit answers 502 for an exception)."""
+
+    http_status = 502
+    code = "function_failed"
+    reason = "bad_exit"
+
+    def __init__(self, message: str = "function failed") -> None:
+        super().__init__(message)
+
+
+class ProtocolViolationError(FaasError):
+    """The container did not speak its format; it never serves again."""
+
+    http_status = 502
+    code = "protocol"
+    reason = "protocol"
+
+
+class ResponseTooLargeError(FaasError):
+    """The function's answer, or its header block, passes the limit that the message names."""
+
+    http_status = 502
+    code = "response_too_large"
+    reason = "protocol"
+
+
+class StartFailedError(FaasError):
+    """The container ended, or broke its contract, before it was ready for a call."""
+
+    http_status = 502
+    code = "start_failed"
+    reason = "start_failed"
+
+
+class StartTimeoutError(FaasError):
+    """The container was not ready within `start_timeout_s`."""
+
+    http_status = 504
+    code = "start_timeout"
+    reason = "start_failed"
+
+
+class CallTimeoutError(FaasError):
+    """The function ran longer than the route's `timeout`; its container is dead."""
+
+    http_status = 504
+    code = "timeout"
+    reason = "timeout"
+
+    def __init__(self, message: str = "Timed out") -> None:
+        super().__init__(message)
+
+
+class CallCancelledError(FaasError):
+    """Somebody cancelled the call."""
+
+    http_status = 409
+    code = "cancelled"
+    reason = "client_request"
+
+    def __init__(self, message: str = "The call was cancelled") -> None:
+        super().__init__(message)
+
+
+class LostError(FaasError):
+    """The node that ran the call died or lost its lease; another attempt follows."""
+
+    http_status = 502
+    code = "lost"
+    reason = "killed"
+
+
+class TooManyAttemptsError(FaasError):
+    """The node died each time it ran this call; it will not be tried again."""
+
+    http_status = 502
+    code = "too_many_attempts"
+    reason = "killed"

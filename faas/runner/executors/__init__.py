@@ -1,0 +1,3 @@
+"""What runs containers, behind one Protocol (`base`)."""
+
+__all__: list[str] = []
