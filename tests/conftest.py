@@ -1,0 +1,7 @@
+"""What the whole suite shares: each real service's fixtures are a plugin in `tests/support`."""
+
+from __future__ import annotations
+
+pytest_plugins = [
+    "tests.support.services",
+]
