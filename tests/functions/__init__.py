@@ -1,0 +1,1 @@
+"""Functions in containers for the tests, and the builder of their images."""
