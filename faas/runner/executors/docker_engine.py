@@ -1,0 +1,118 @@
+"""The `docker` SDK behind a bounded pool of threads, and the table that turns its exceptions into ours."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import docker
+import requests
+import urllib3
+from docker import errors as docker_errors
+
+from faas.errors import EngineError, EngineUnavailableError, FaasError, ImageNotAvailableError, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ENGINE_FAILURES", "DockerEngine", "is_conflict", "is_gone", "socket_path_of", "translate"]
+
+T = TypeVar("T")
+
+UNIX = "unix://"
+
+ENGINE_FAILURES: tuple[type[Exception], ...] = (
+    docker_errors.DockerException,
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+)
+"""All that a call to the SDK is known to raise."""
+
+TRANSLATIONS: tuple[tuple[type[Exception], type[FaasError]], ...] = (
+    (docker_errors.ImageNotFound, ImageNotAvailableError),
+    (docker_errors.APIError, EngineError),
+    # The SDK dresses the connection error of its first request as a bare DockerException.
+    (docker_errors.DockerException, EngineUnavailableError),
+    (requests.exceptions.RequestException, EngineUnavailableError),
+    (urllib3.exceptions.HTTPError, EngineUnavailableError),
+    (OSError, EngineUnavailableError),
+)
+"""What each becomes; the first line that fits counts."""
+
+
+def translate(error: Exception, what: str) -> FaasError:
+    """The error to raise when `what` failed ("create container ..."), with the engine's own words."""
+    ours = next(ours for theirs, ours in TRANSLATIONS if isinstance(error, theirs))
+    if isinstance(error, docker_errors.APIError):
+        return ours(f"{what}: {error.explanation or error}")
+    return ours(f"{what}: the Docker Engine does not answer ({error}); is it running, and may this user reach it?")
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether the engine said that there is no such thing."""
+    return isinstance(error.__cause__, docker_errors.NotFound)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether the engine said that the container's state does not allow it."""
+    cause = error.__cause__
+    return isinstance(cause, docker_errors.APIError) and cause.status_code == requests.codes.conflict
+
+
+def socket_path_of(docker_host: str) -> str:
+    """The path in `unix:///path`; raises `ValidationError` for anything else."""
+    path = docker_host.removeprefix(UNIX)
+    if path == docker_host or not path.startswith("/"):
+        raise ValidationError([f"docker_host must be unix:///PATH of the engine's socket, not {docker_host!r}"])
+    return path
+
+
+class DockerEngine:
+    """One client for all threads: `requests` and its connection pool are thread-safe for what we do.
+
+    The client is made by the first call, so that a node starts while its engine is still down.
+    """
+
+    def __init__(self, *, docker_host: str, timeout_s: float, threads: int) -> None:
+        self.socket_path = socket_path_of(docker_host)
+        self._docker_host = docker_host
+        self._timeout_s = timeout_s
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="docker")
+        self._client: docker.APIClient | None = None
+        self._client_lock = threading.Lock()
+
+    async def call(self, what: str, work: Callable[[docker.APIClient], T]) -> T:
+        """Run `work(client)` in a thread; `what` opens the message of whatever goes wrong."""
+        return await self.submit(what, work)
+
+    def submit(
+        self, what: str, work: Callable[[docker.APIClient], T], *, pool: ThreadPoolExecutor | None = None
+    ) -> asyncio.Future[T]:
+        """As `call`, but the future itself: for work that must be seen through also when nobody waits for it."""
+        return asyncio.get_running_loop().run_in_executor(pool or self._pool, self._run, what, work)
+
+    def close(self) -> None:
+        """Let go of threads and connections; a call under way ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._client_lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _run(self, what: str, work: Callable[[docker.APIClient], T]) -> T:
+        try:
+            return work(self._connected())
+        except ENGINE_FAILURES as error:
+            raise translate(error, what) from error
+
+    def _connected(self) -> Any:
+        with self._client_lock:
+            if self._client is None:
+                self._client = docker.APIClient(
+                    base_url=self._docker_host, version="auto", timeout=self._timeout_s, max_pool_size=self._threads
+                )
+            return self._client
