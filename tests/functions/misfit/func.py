@@ -18,6 +18,7 @@ from pathlib import Path
 
 PIECE_BYTES = 64 << 10
 PREFIX = "fn-http-h-"
+FOR_EVER_S = 86_400
 
 LISTENER = Path(os.environ.get("FN_LISTENER", "unix:/tmp/iofs/lsnr.sock").removeprefix("unix:"))
 
@@ -44,7 +45,7 @@ class Call:
 
     async def answer(self, body: bytes = b"ok\n", status: int = 200, **headers: str) -> None:
         """Send a proper answer."""
-        headers = {"Content-Type": "text/plain", "Content-Length": str(len(body)), "Fn-Http-Status": "200"} | headers
+        headers = {"Content_Type": "text/plain", "Content_Length": str(len(body)), "Fn_Http_Status": "200"} | headers
         lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         await self.write(f"HTTP/1.1 {status} Whatever\r\n{lines}\r\n".encode() + body)
 
@@ -282,7 +283,7 @@ async def two_answers(call: Call) -> None:
 async def early_answer(call: Call) -> None:
     """Answer before having read the body, and never read it."""
     await call.answer(b"early\n")
-    await asyncio.Event().wait()
+    await asyncio.sleep(FOR_EVER_S)
 
 
 @mode
@@ -290,13 +291,13 @@ async def stall(call: Call) -> None:
     """Send a head and half of a body, and then nothing more."""
     await call.skip_body()
     await call.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
-    await asyncio.Event().wait()
+    await asyncio.sleep(FOR_EVER_S)
 
 
 @mode
 async def never(_call: Call) -> None:
     """Never answer, never read the body."""
-    await asyncio.Event().wait()
+    await asyncio.sleep(FOR_EVER_S)
 
 
 # Dying.
@@ -402,7 +403,7 @@ async def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if server := await start(os.environ.get("MODE", "ok")):
         await server.serve_forever()
-    await asyncio.Event().wait()
+    await asyncio.sleep(FOR_EVER_S)
 
 
 if __name__ == "__main__":
