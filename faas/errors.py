@@ -25,6 +25,7 @@ __all__ = [
     "FaasError",
     "FunctionFailedError",
     "HeadersTooLargeError",
+    "ImageGoneError",
     "ImageNotAvailableError",
     "ImageUnusableError",
     "ImmutableFieldError",
@@ -37,9 +38,11 @@ __all__ = [
     "OutOfMemoryError",
     "ProtocolViolationError",
     "QueueUnavailableError",
+    "RequestTimeoutError",
     "ResponseTooLargeError",
     "RouteExistsError",
     "RouteNotFoundError",
+    "SchemaTooNewError",
     "ShuttingDownError",
     "StartFailedError",
     "StartTimeoutError",
@@ -132,6 +135,14 @@ class ImageUnusableError(InvalidRequestError):
     reason = "image_not_found"
 
 
+class ImageGoneError(FaasError):
+    """A route's image can't be had when it is needed; the message has the engine's own words."""
+
+    http_status = 500
+    code = "image_not_found"
+    reason = "image_not_found"
+
+
 class UnauthorizedError(FaasError):
     """No token, or one that does not fit."""
 
@@ -207,6 +218,14 @@ class RouteExistsError(FaasError):
         super().__init__("Route already exists")
 
 
+class RequestTimeoutError(FaasError):
+    """The request stopped arriving; the connection is closed."""
+
+    http_status = 408
+    code = "request_timeout"
+    reason = "client_request"
+
+
 class BodyTooLargeError(FaasError):
     """The request body passes the limit that the message names."""
 
@@ -278,6 +297,19 @@ class StoreUnavailableError(FaasError):
     http_status = 503
     code = "store_unavailable"
     retry_after_s = 5
+
+
+class SchemaTooNewError(FaasError):
+    """The database was changed by a newer faas; this one would not understand it, and has not touched it."""
+
+    code = "schema_too_new"
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"The database's schema (revision {revision}) is newer than this faas knows; "
+            "start the newer version, or restore a backup from before its upgrade"
+        )
+        self.revision = revision
 
 
 # --- how the function failed ------------------------------------------------------------------------------------

@@ -1,0 +1,278 @@
+"""The data plane: `/r/{app}/{path...}`, on the HTTP protocol itself.
+
+uvicorn takes a protocol class. This one is its httptools protocol, with one difference: when the request line names a
+path under `/r/`, the request is handled here, on the connection, by an `Exchange`; everything else becomes ASGI as
+usual. One port, one parser; uvicorn's flow control, pipelining, keep-alive and shutdown are kept.
+
+A warm call passes `data_received` (the parser) -> `Exchange.request_complete` -> `Agent.start` and is done; its answer
+comes by callbacks of the container's connection. No task, no await, no copy of a body but the one out of the parser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from typing import TYPE_CHECKING, Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from faas.api.errors import error_body, error_headers
+from faas.api.exchange import Exchange
+from faas.errors import HeadersTooLargeError, InvalidRequestError, RequestTimeoutError
+from faas.tasks import TaskSet
+from faas.wire.headers import canonical_name
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from faas.errors import FaasError
+    from faas.models import Call, CallRequest
+    from faas.runner.agent import Agent
+    from faas.runner.functions import Function, FunctionTable
+
+__all__ = ["DataPlane", "FaasProtocol"]
+
+RUN_PREFIX = b"/r/"
+
+SWEEP_S = 1.0
+"""How often slow clients are looked for."""
+
+
+class DataPlane:
+    """What all connections share."""
+
+    def __init__(
+        self,
+        table: FunctionTable,
+        agent: Agent,
+        submit: Callable[[Function, CallRequest], Awaitable[Call]],
+        *,
+        max_header_bytes: int,
+        max_request_bytes: int,
+        max_async_request_bytes: int,
+        max_response_bytes: int,
+        request_read_timeout_s: float,
+    ) -> None:
+        self.table = table
+        self.agent = agent
+        self.submit = submit
+        self.max_header_bytes = max_header_bytes
+        self.max_request_bytes = max_request_bytes
+        self.max_async_request_bytes = max_async_request_bytes
+        self.max_response_bytes = max_response_bytes
+        self.request_read_timeout_s = request_read_timeout_s
+        self.tasks = TaskSet("dataplane")
+        self.connections: set[FaasProtocol] = set()
+
+    def protocol(self, **arguments: Any) -> FaasProtocol:
+        """What uvicorn is given as its `http` protocol class."""
+        return FaasProtocol(self, **arguments)
+
+    async def sweep_forever(self) -> None:
+        """Close connections whose request stopped arriving."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            before = loop.time() - self.request_read_timeout_s
+            for connection in list(self.connections):
+                connection.close_if_stalled(before)
+
+
+class FaasProtocol(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(self, plane: DataPlane, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.plane = plane
+        self.url = b""
+        self.scheme_bytes = b"http"
+        self.is_http_1_1 = True
+        self._head_bytes = 0
+        self._is_in_head = True
+        self._last_data = 0.0
+        self._default_headers: object = None
+        self._default_head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.scheme_bytes = (self.scheme or "http").encode()
+        self.plane.connections.add(self)
+        self._last_data = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self.plane.connections.discard(self)
+        super().connection_lost(exc)
+        for cycle in (self._exchange(), *(waiting for waiting, _ in self.pipeline)):
+            if isinstance(cycle, Exchange):
+                cycle.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; requests begin, go on and end in the parser's callbacks."""
+        self._last_data = self.loop.time()
+        if self._is_in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._is_in_head:
+            if self._head_bytes > self.plane.max_header_bytes:
+                self._refuse_head()
+            return
+        exchange = self._exchange()
+        if exchange is not None and not exchange.is_request_complete and self.is_turn_of(exchange):
+            if not exchange.is_active:
+                exchange.activate()
+            exchange.progress()
+
+    def _exchange(self) -> Exchange | None:
+        """The newest request on the connection, when it is one of ours."""
+        cycle: Any = self.cycle  # uvicorn knows of its own kind only
+        return cycle if cycle.__class__ is Exchange else None
+
+    def is_turn_of(self, exchange: Exchange) -> bool:
+        """Whether the answers before this one are complete."""
+        return not self.pipeline
+
+    def default_head(self) -> bytes:
+        """The headers that uvicorn gives every answer (`Date`); it makes a new list of them every second."""
+        headers = self.server_state.default_headers
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._default_head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._default_head
+
+    def close_if_stalled(self, before: float) -> None:
+        """Close when a request began, is not complete and nothing of it came since `before` (loop time)."""
+        if self._last_data >= before or self.transport.is_closing():
+            return
+        exchange = self._exchange()
+        if self._is_in_head:
+            if self._head_bytes:
+                self._refuse(RequestTimeoutError("The request's head did not arrive in time"))
+        elif exchange is not None and not exchange.is_request_complete and not self.flow.read_paused:
+            self.transport.abort()
+
+    # --- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        """A request begins; uvicorn's scope is only made when it is needed."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._is_in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is here: an exchange of ours, or ASGI."""
+        self._is_in_head = False
+        if self._head_bytes > self.plane.max_header_bytes and self._header_block_size() > self.plane.max_header_bytes:
+            self._refuse_head()
+            return
+        self._head_bytes = 0
+        if not self.url.startswith(RUN_PREFIX) and not self._is_absolute_run_url():
+            self._begin_asgi()
+            return
+        self.is_http_1_1 = is_http_1_1 = self.parser.get_http_version() != "1.0"
+        exchange = Exchange(
+            self,
+            self.parser.get_method(),
+            self.url,
+            self.headers,
+            is_http_1_1 and self.parser.should_keep_alive(),
+        )
+        previous, self.cycle = self.cycle, cast("RequestResponseCycle", exchange)
+        if previous is not None and not previous.response_complete:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a request's body."""
+        exchange = self._exchange()
+        if exchange is not None:
+            exchange.body_received(body)
+        elif self.cycle is not None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is complete."""
+        exchange = self._exchange()
+        if exchange is not None:
+            exchange.request_complete()
+        elif self.cycle is not None:
+            super().on_message_complete()
+
+    def _begin_asgi(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers = headers
+        self.scope["headers"] = headers
+        self.expect_100_continue = any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in headers
+        )
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """The next one in the pipeline has its turn."""
+        if cycle.__class__ is Exchange:
+            cycle.take_turn()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _is_absolute_run_url(self) -> bool:
+        """A proxy's form of the request line, `GET http://host/r/...`; then `url` becomes the path of it."""
+        if self.url[:4].lower() != b"http":
+            return False
+        try:
+            parsed = httptools.parse_url(self.url)
+        except httptools.HttpParserInvalidURLError:
+            return False
+        path = parsed.path or b"/"
+        if not path.startswith(RUN_PREFIX):
+            return False
+        self.url = path + (b"?" + parsed.query if parsed.query else b"")
+        return True
+
+    def _header_block_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def send_400_response(self, msg: str) -> None:
+        """The client does not speak HTTP; uvicorn calls this."""
+        self._refuse(InvalidRequestError(msg))
+
+    def _refuse_head(self) -> None:
+        limit = self.plane.max_header_bytes
+        self._refuse(
+            HeadersTooLargeError(f"Request header block too large: the limit is {limit} bytes (max_header_bytes)")
+        )
+
+    def _refuse(self, error: FaasError) -> None:
+        """Answer outside of any exchange, and close."""
+        body = error_body(error)
+        head = [b"HTTP/1.1 %d %b\r\n" % (error.http_status, http.client.responses[error.http_status].encode())]
+        head.extend(b"%b: %b\r\n" % (canonical_name(name), value) for name, value in error_headers(error))
+        head.append(b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+        self.transport.write(b"".join(head) + body)
+        self.transport.close()
+
+    # --- back-pressure of a client that reads slowly
+
+    def pause_writing(self) -> None:
+        """The client takes no more for now: nor does its function's answer."""
+        super().pause_writing()
+        exchange = self._exchange()
+        if exchange is not None:
+            exchange.pause_answer()
+
+    def resume_writing(self) -> None:
+        """The client takes more."""
+        super().resume_writing()
+        exchange = self._exchange()
+        if exchange is not None:
+            exchange.resume_answer()

@@ -1,0 +1,489 @@
+"""One request under `/r/` and its answer, on a client's connection.
+
+    head parsed -> its turn on the connection -> matched, authorised -> sync: the agent runs it, this is its sink
+                                                                    -> async: body read, accepted, 202
+The answer's head is written together with the first of its body: a short answer leaves in one write, with a
+`Content-Length` even when the function sent it in chunks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from collections import deque
+from typing import TYPE_CHECKING
+
+from faas.api.encoding import to_json
+from faas.api.errors import error_body, error_headers
+from faas.auth import route_token
+from faas.clock import monotonic
+from faas.errors import (
+    BodyTooLargeError,
+    ClientGoneError,
+    FaasError,
+    InternalError,
+    ResponseTooLargeError,
+)
+from faas.ids import new_id
+from faas.models import CallRequest
+from faas.runner.invocation import Invocation
+from faas.wire.headers import HOP_BY_HOP, canonical_name, end_to_end
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from faas.api.dataplane import DataPlane, FaasProtocol
+    from faas.runner.functions import Function
+    from faas.wire.headers import Headers
+
+__all__ = ["Exchange"]
+
+STREAM_BYTES = 64 * 1024
+"""A longer body goes to the function while it arrives; a shorter one is complete before the call begins."""
+
+_STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {http.client.responses.get(status, '')}\r\n".encode() for status in range(200, 600)
+}
+
+_OURS = HOP_BY_HOP | {b"content-length", b"x-call-id", b"faas-error", b"server-timing"}
+"""Headers of an answer that only this node may set."""
+
+_SPELLING = {
+    name: canonical_name(name) + b": "
+    for name in (b"content-type", b"cache-control", b"location", b"set-cookie", b"etag", b"retry-after", b"faas-error")
+}
+
+
+class _Latch:
+    """Stands where uvicorn's cycle has an `asyncio.Event` that nobody here waits for."""
+
+    def set(self) -> None:
+        """Nothing."""
+
+
+_LATCH = _Latch()
+
+
+class Exchange:
+    """A request and its answer. Attributes without a leading underscore are what uvicorn's protocol expects."""
+
+    __slots__ = (
+        "_content_length",
+        "_declared_length",
+        "_fields",
+        "_function",
+        "_has_body",
+        "_head",
+        "_headers",
+        "_invocation",
+        "_is_async",
+        "_is_chunked",
+        "_is_dispatched",
+        "_is_head_sent",
+        "_may_have_length",
+        "_out",
+        "_out_bytes",
+        "_plane",
+        "_protocol",
+        "_sent_bytes",
+        "_stream",
+        "body",
+        "disconnected",
+        "is_active",
+        "is_request_complete",
+        "keep_alive",
+        "message_event",
+        "method",
+        "more_body",
+        "response_complete",
+        "url",
+    )
+
+    def __init__(self, protocol: FaasProtocol, method: bytes, url: bytes, headers: Headers, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self._plane: DataPlane = protocol.plane
+        self.method = method
+        self.url = url
+        self._headers = headers
+        self.keep_alive = keep_alive
+        # What uvicorn's protocol looks at.
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = _LATCH
+        self.more_body = True
+        # Request.
+        self.body = bytearray()
+        self.is_active = False
+        self.is_request_complete = False
+        self._is_dispatched = False
+        self._is_async = False
+        self._function: Function | None = None
+        self._fields: dict[bytes, bytes] = {}
+        self._content_length: int | None = None
+        self._stream: _Body | None = None
+        self._invocation: Invocation | None = None
+        # Answer.
+        self._head = b""
+        self._is_head_sent = False
+        self._is_chunked = False
+        self._has_body = True
+        self._may_have_length = True
+        self._declared_length: int | None = None
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._sent_bytes = 0
+
+    # --- the request arrives
+
+    def body_received(self, data: bytes) -> None:
+        """Some of the body; the protocol calls this."""
+        if self.response_complete:
+            return
+        if self._stream is not None:
+            self._stream.feed(data)
+        else:
+            self.body += data
+        if self.is_active and not self.response_complete:
+            self._check_size()
+
+    def request_complete(self) -> None:
+        """All of it is here; the protocol calls this."""
+        self.is_request_complete = True
+        self.more_body = False
+        if self._stream is not None:
+            self._stream.end()
+        if not self._protocol.is_turn_of(self):
+            return
+        if not self.is_active:
+            self.activate()
+        if not (self.response_complete or self._is_dispatched):
+            self._dispatch()
+
+    def take_turn(self) -> None:
+        """The answer before this one is complete."""
+        self.activate()
+        if not self.is_request_complete:
+            self.progress()
+        elif not self.response_complete:
+            self._dispatch()
+
+    def activate(self) -> None:
+        """Match and authorise, refuse what can't be: as soon as the head is here, when the body is not."""
+        self.is_active = True
+        plane = self._plane
+        fields = self._fields = dict(self._headers)
+        try:
+            function = self._function = plane.table.match(self.url.partition(b"?")[0])
+            if function.jwt_key:
+                route_token.check(fields.get(b"authorization"), function.jwt_key)
+            length = fields.get(b"content-length")
+            if length is not None:
+                self._content_length = int(length)
+            self._is_async = function.is_async or b"respond-async" in fields.get(b"prefer", b"").lower()
+            self._check_limit(self._content_length or len(self.body))
+        except FaasError as error:
+            self._refuse(error)
+
+    def progress(self) -> None:
+        """A part of the request is here and more is to come: go on as far as that allows."""
+        if self.response_complete or self._is_dispatched:
+            return
+        if b"expect" in self._fields and self._fields[b"expect"].lower() == b"100-continue":
+            del self._fields[b"expect"]
+            self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not self._is_async and (self._content_length is None or self._content_length > STREAM_BYTES):
+            self._stream = _Body(self._protocol)
+            self._dispatch()
+
+    def client_gone(self) -> None:
+        """The connection is lost; the protocol calls this."""
+        self.disconnected = True
+        if self._invocation is not None and not self.response_complete:
+            self._plane.agent.stop(self._invocation, ClientGoneError("the client hung up before the answer"))
+
+    def pause_answer(self) -> None:
+        """The client takes no more for now."""
+        if self._invocation is not None and self._invocation.runner is not None:
+            self._invocation.runner.pause_answer()
+
+    def resume_answer(self) -> None:
+        """The client takes more."""
+        if self._invocation is not None and self._invocation.runner is not None:
+            self._invocation.runner.resume_answer()
+
+    def _check_size(self) -> None:
+        size = self._stream.total if self._stream is not None else len(self.body)
+        try:
+            self._check_limit(size)
+        except FaasError as error:
+            if self._invocation is not None:
+                self._plane.agent.stop(self._invocation, error)
+            else:
+                self._refuse(error)
+
+    def _check_limit(self, size: int) -> None:
+        name = "max_async_request_bytes" if self._is_async else "max_request_bytes"
+        limit = self._plane.max_async_request_bytes if self._is_async else self._plane.max_request_bytes
+        if limit and size > limit:
+            raise BodyTooLargeError(f"Request body too large: the limit is {limit} bytes ({name})")
+
+    # --- what becomes of it
+
+    def _dispatch(self) -> None:
+        self._is_dispatched = True
+        function = self._function
+        assert function is not None
+        fields, headers = self._fields, self._headers
+        connection = fields.get(b"connection")
+        if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
+            headers = end_to_end(headers)  # it names headers that end here
+        host = fields.get(b"host", b"")
+        url = b"%b://%b%b" % (self._protocol.scheme_bytes, host, self.url)
+        if self._is_async:
+            self._plane.tasks.spawn(self._accept(function, url, headers), name="accept")
+            return
+        self._invocation = Invocation(
+            new_id(),
+            function,
+            self,
+            method=self.method,
+            url=url,
+            headers=headers,
+            body=bytes(self.body),
+            stream=self._stream,
+            content_length=self._content_length,
+        )
+        self._plane.agent.start(self._invocation)
+
+    async def _accept(self, function: Function, url: bytes, headers: Headers) -> None:
+        request = CallRequest(
+            method=self.method.decode("latin-1"),
+            url=url.decode("latin-1"),
+            headers=tuple(header for header in headers if header[0] not in HOP_BY_HOP),
+            body=bytes(self.body),
+        )
+        try:
+            call = await self._plane.submit(function, request)
+        except FaasError as error:
+            self._refuse(error)
+        except Exception:
+            self._refuse(InternalError())
+            raise
+        else:
+            self._respond(
+                202,
+                [
+                    (b"content-type", b"application/json; charset=utf-8"),
+                    (b"location", b"/v1/calls/" + call.id.encode()),
+                ],
+                to_json({"call_id": call.id}),
+                call.id,
+            )
+
+    def _refuse(self, error: FaasError) -> None:
+        """Answer with an error before anything ran."""
+        call_id = new_id()
+        self._respond(error.http_status, error_headers(error), error_body(error, call_id), call_id)
+
+    def _respond(self, status: int, headers: Headers, body: bytes, call_id: str) -> None:
+        if self.disconnected:
+            return
+        if not self.is_request_complete:
+            self.keep_alive = False
+        self._begin_head(status, headers, b"X-Call-Id: %b\r\n" % call_id.encode())
+        self._out.append(body)
+        self._out_bytes = len(body)
+        self._end()
+
+    # --- Sink: the answer
+
+    def start(self, invocation: Invocation, status: int, headers: Headers, content_length: int | None) -> None:
+        """The answer's head, from the function."""
+        self._declared_length = content_length
+        limit = self._plane.max_response_bytes
+        if limit and content_length is not None and content_length > limit:
+            raise ResponseTooLargeError(f"function response body too large: the limit is {limit} bytes")
+        extra = invocation.function.response_headers
+        if extra:
+            names = {name for name, _ in extra}
+            headers = [header for header in headers if header[0] not in names] + list(extra)
+        self._begin_head(status, headers, _call_head(invocation))
+
+    def write(self, data: bytes) -> None:
+        """Some of the answer's body."""
+        self._out_bytes += len(data)
+        if not self._has_body:
+            return
+        self._out.append(data)
+        limit = self._plane.max_response_bytes
+        if limit and self._sent_bytes + self._out_bytes > limit:
+            raise ResponseTooLargeError(f"function response body too large: the limit is {limit} bytes")
+
+    def flush(self) -> None:
+        """Send what is at hand; more will come."""
+        if self.disconnected or not self._has_body:
+            self._out.clear()
+            return
+        parts = []
+        if not self._is_head_sent:
+            self._is_head_sent = True
+            parts.append(self._head)
+            if self._declared_length is not None:
+                parts.append(b"Content-Length: %d\r\n\r\n" % self._declared_length)
+            elif self._protocol.is_http_1_1:
+                self._is_chunked = True
+                parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
+            else:
+                self.keep_alive = False
+                parts.append(b"Connection: close\r\n\r\n")
+        if self._out_bytes:
+            self._sent_bytes += self._out_bytes
+            if self._is_chunked:
+                parts.append(b"%x\r\n" % self._out_bytes)
+                parts.extend(self._out)
+                parts.append(b"\r\n")
+            else:
+                parts.extend(self._out)
+            self._out.clear()
+            self._out_bytes = 0
+        if parts:
+            self._protocol.transport.write(b"".join(parts))
+
+    async def drain(self) -> None:
+        """Wait until the client has taken most of it."""
+        await self._protocol.flow.drain()
+
+    def finish(self, invocation: Invocation) -> None:
+        """The answer is complete."""
+        if not self.is_request_complete:
+            # What is still to come of the request belongs to nobody.
+            self.keep_alive = False
+        self._end()
+
+    def fail(self, invocation: Invocation, error: FaasError) -> None:
+        """There is no complete answer."""
+        if self._is_head_sent:
+            # The caller was promised more; cutting the connection is the only way left to say that it won't come.
+            self.response_complete = True
+            self._protocol.transport.abort()
+            return
+        self._out.clear()
+        self._out_bytes = 0
+        self._declared_length = None
+        if not self.is_request_complete:
+            self.keep_alive = False
+        headers = (
+            [*error_headers(error), *invocation.function.response_headers]
+            if invocation.running_since
+            else (error_headers(error))
+        )
+        self._begin_head(error.http_status, headers, _call_head(invocation))
+        body = error_body(error, invocation.id)
+        self._out.append(body)
+        self._out_bytes = len(body)
+        self._end()
+
+    def _begin_head(self, status: int, headers: Headers, extra: bytes) -> None:
+        # RFC 9110 section 6.4.1: these have no body, and HEAD's has a length but is not sent.
+        self._may_have_length = status not in (204, 304)
+        self._has_body = self._may_have_length and self.method != b"HEAD"
+        lines = [_STATUS_LINES[status], self._protocol.default_head(), extra]
+        for name, value in headers:
+            if name in _OURS and name != b"faas-error":
+                continue
+            lines.append((_SPELLING.get(name) or canonical_name(name) + b": ") + value + b"\r\n")
+        self._head = b"".join(lines)
+
+    def _end(self) -> None:
+        if self.disconnected:
+            self.response_complete = True
+            return
+        transport = self._protocol.transport
+        if self._is_head_sent:
+            self.flush()
+            if self._is_chunked:
+                transport.write(b"0\r\n\r\n")
+        else:
+            head = self._head
+            if self._may_have_length:
+                length = self._out_bytes if self._declared_length is None else self._declared_length
+                head += b"Content-Length: %d\r\n" % length
+            if not self.keep_alive:
+                head += b"Connection: close\r\n"
+            transport.write(b"%b\r\n%b" % (head, b"".join(self._out)))
+        self.response_complete = True
+        if not self.keep_alive:
+            transport.close()
+        self._protocol.on_response_complete()
+
+
+def _call_head(invocation: Invocation) -> bytes:
+    """`X-Call-Id` and `Server-Timing` (W3C), durations in milliseconds."""
+    running_since = invocation.running_since
+    exec_ms = (monotonic() - running_since) * 1e3 if running_since else 0.0
+    launch = invocation.launch
+    if launch is None:
+        return b"X-Call-Id: %b\r\nServer-Timing: queue;dur=%.3f, exec;dur=%.3f, warm\r\n" % (
+            invocation.id.encode(),
+            ((running_since or monotonic()) - invocation.accepted_at) * 1e3,
+            exec_ms,
+        )
+    return (
+        b"X-Call-Id: %b\r\nServer-Timing: queue;dur=%.3f, pull;dur=%.3f, create;dur=%.3f, start;dur=%.3f,"
+        b" exec;dur=%.3f, cold\r\n"
+        % (
+            invocation.id.encode(),
+            invocation.queue_s * 1e3 if running_since else 0.0,
+            launch.pull_s * 1e3,
+            launch.create_s * 1e3,
+            launch.start_s * 1e3,
+            exec_ms,
+        )
+    )
+
+
+class _Body:
+    """A request body on its way from the client to the function, with back-pressure on the client.
+
+    It simply stops coming when the client hangs up or the body grows too large: the call is stopped then, and with it
+    whoever reads here.
+    """
+
+    def __init__(self, protocol: FaasProtocol) -> None:
+        self._protocol = protocol
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._is_ended = False
+        self._changed: asyncio.Future[None] | None = None
+        self.total = len(protocol.cycle.body)
+
+    def feed(self, data: bytes) -> None:
+        """Some more of it came."""
+        self.total += len(data)
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._buffered > STREAM_BYTES:
+            self._protocol.flow.pause_reading()
+        self._wake()
+
+    def end(self) -> None:
+        """That was all."""
+        self._is_ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            while self._chunks:
+                data = self._chunks.popleft()
+                self._buffered -= len(data)
+                if self._buffered <= STREAM_BYTES:
+                    self._protocol.flow.resume_reading()
+                yield data
+            if self._is_ended:
+                return
+            self._changed = asyncio.get_running_loop().create_future()
+            await self._changed

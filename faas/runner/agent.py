@@ -1,0 +1,433 @@
+"""Runs calls: the one way, for sync and async alike, from "here is an invocation" to "its sink has the answer".
+
+A warm call goes `start -> Pool.submit -> HotContainer.run -> Channel.begin` and comes back
+`HotContainer.response_* -> call_answered -> Sink.finish` without a task or an await. Everything that must wait
+(making a container, a body that is still arriving, killing) is a task of the agent's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from faas.clock import monotonic
+from faas.errors import (
+    CallTimeoutError,
+    EngineUnavailableError,
+    FaasError,
+    FunctionFailedError,
+    InternalError,
+    KilledError,
+    NoCapacityError,
+    OutOfMemoryError,
+    ProtocolViolationError,
+    ShuttingDownError,
+    StartFailedError,
+)
+from faas.runner.container import HotContainer
+from faas.runner.formats.default import ColdCall
+from faas.runner.invocation import LaunchTimings, State
+from faas.runner.pool import Pool
+from faas.tasks import TaskSet
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from faas.runner.capacity import Capacity, Reservation
+    from faas.runner.executors.base import Container, Stdio
+    from faas.runner.functions import Function
+    from faas.runner.invocation import Invocation
+    from faas.runner.launcher import Launcher
+
+__all__ = ["Agent", "AgentOptions"]
+
+logger = logging.getLogger(__name__)
+
+SWEEP_S = 0.25
+"""How often idle containers and calls in line are looked at; their time-outs are that exact."""
+
+DIAGNOSIS_S = 1.0
+"""How long a container that hung up may take to turn out dead, so that the error can say why."""
+
+KILL_RETRY_S = 1.0
+"""Pause between attempts to end a container while the engine does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """Limits that hold for every call of this node."""
+
+    queue_timeout_s: float
+    max_waiting: int
+    max_response_bytes: int
+    max_log_bytes: int
+
+
+class Agent:
+    """The supervisor of all calls and containers of one node.
+
+    `observe` is called once for every call that ended, before its sink hears of the end.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        capacity: Capacity,
+        options: AgentOptions,
+        *,
+        observe: Callable[[Invocation], None],
+    ) -> None:
+        self._launcher = launcher
+        self._options = options
+        self._observe = observe
+        self._tasks = TaskSet("agent")
+        self._is_closing = False
+        self._all_ended = asyncio.Event()
+        self.pool = Pool(capacity, self, max_waiting=options.max_waiting)
+        self.running: dict[str, Invocation] = {}
+        """Every call that has not ended, waiting ones too, by id."""
+        self.completed = 0
+        self.containers: set[str] = set()
+        """Engine ids of all containers that this agent answers for."""
+
+    def __repr__(self) -> str:
+        return f"<Agent {len(self.running)} calls, {len(self.containers)} containers, {self.pool!r}>"
+
+    # --- the calls of others
+
+    def start(self, invocation: Invocation, *, queue_timeout_s: float | None = None) -> None:
+        """Run a call; its sink hears of the end, also when there is no capacity. Never raises."""
+        self.running[invocation.id] = invocation
+        if self._is_closing:
+            self._end(invocation, ShuttingDownError())
+            return
+        wait_s = self._options.queue_timeout_s if queue_timeout_s is None else queue_timeout_s
+        try:
+            self.pool.submit(invocation, invocation.accepted_at + wait_s)
+        except NoCapacityError as error:
+            self._end(invocation, error)
+
+    def stop(self, invocation: Invocation, error: FaasError) -> None:
+        """End a call from outside: its container is killed, then its sink gets the error. Idempotent."""
+        if invocation.state is State.ENDED or invocation.stop is not None:
+            return
+        invocation.stop = error
+        if invocation.runner is not None:
+            invocation.runner.stop_call(error)
+        elif self.pool.withdraw(invocation):
+            self._end(invocation, error)
+
+    async def sweep_forever(self) -> None:
+        """Look after time-outs of idle containers and of calls in line."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.pool.sweep()
+
+    async def close(self, grace_s: float) -> int:
+        """Take no more calls, wait for those that run, kill what is left; returns how many were killed."""
+        self._is_closing = True
+        self.pool.close()
+        for invocation in list(self.running.values()):
+            if invocation.runner is None and invocation.state is State.WAITING:
+                self.stop(invocation, ShuttingDownError())
+        if self.running:
+            self._all_ended.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await self._all_ended.wait()
+        left = list(self.running.values())
+        for invocation in left:
+            self.stop(invocation, KilledError("This node is shutting down; the call was killed"))
+        await self._tasks.wait(timeout_s=max(grace_s, 10.0))
+        await self._tasks.cancel()
+        return len(left)
+
+    # --- ContainerOwner: a hot container tells
+
+    def call_answered(self, container: HotContainer, invocation: Invocation, *, is_reusable: bool) -> None:
+        """The answer of a call is complete."""
+        invocation.runner = None
+        if is_reusable and invocation.stream is None:
+            self.pool.release(container)
+        else:
+            # It closed its connection, or answered before it had read the request: what is still on the way to
+            # it could reach the next call.
+            self._reuse_or_stop(container, invocation)
+        self._end(invocation, None)
+
+    def call_broke(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
+        """A call got no complete answer."""
+        if isinstance(error, FunctionFailedError | CallTimeoutError):
+            # Fn's contract: the function said so itself, with 502 or 504, and may go on.
+            invocation.runner = None
+            self.pool.release(container)
+            self._end(invocation, error)
+        else:
+            self._tasks.spawn(self._fail_after_kill(container, invocation, error), name=f"broke/{invocation.id}")
+
+    def container_died(self, container: HotContainer) -> None:
+        """A container ended while no call ran on it."""
+        logger.info("container_died_idle", extra={"function": str(container.function)})
+        self.pool.died(container)
+
+    def needs_reopening(self, container: HotContainer, invocation: Invocation) -> None:
+        """The call can't begin before the channel is opened again."""
+        self._tasks.spawn(self._reopen(container, invocation), name=f"reopen/{invocation.id}")
+
+    def call_began(self, container: HotContainer, invocation: Invocation) -> None:
+        """A call was sent to its container: its clock runs."""
+        self._start_clock(invocation)
+        if invocation.stream is not None:
+            self._tasks.spawn(self._send_body(container, invocation), name=f"body/{invocation.id}")
+
+    def kill_cold(self, container: Container) -> None:
+        """A running cold call must end now."""
+        self._tasks.spawn(self._until_done(container.kill), name=f"kill/{container.id[:12]}")
+
+    def stop_hot_call(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
+        """A running call must end now."""
+        self._tasks.spawn(self._fail_after_kill(container, invocation, error), name=f"stop/{invocation.id}")
+
+    # --- PoolUser: the pool asks
+
+    def launch(self, function: Function, reservation: Reservation) -> HotContainer:
+        """Begin to make a hot container."""
+        container = HotContainer(
+            function,
+            reservation,
+            self,
+            hot_format=self._launcher.formats[function.format],
+            max_log_bytes=self._options.max_log_bytes,
+        )
+        self._tasks.spawn(self._launch(container), name=f"launch/{function}")
+        return container
+
+    def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
+        """Run a call in a container of its own."""
+        self._tasks.spawn(self._run_cold(invocation, reservation), name=f"cold/{invocation.id}")
+
+    def dispose(self, container: HotContainer) -> None:
+        """End a container."""
+        self._tasks.spawn(self._dispose(container), name=f"dispose/{container.function}")
+
+    def refuse(self, invocation: Invocation, error: NoCapacityError) -> None:
+        """There is nothing for a waiting call."""
+        self._end(invocation, error)
+
+    # --- the end of a call
+
+    def _end(self, invocation: Invocation, error: FaasError | None) -> None:
+        if invocation.state is State.ENDED:
+            return
+        invocation.state = State.ENDED
+        invocation.ended_at = monotonic()
+        invocation.error = error
+        if invocation.timer is not None:
+            invocation.timer.cancel()
+        del self.running[invocation.id]
+        self.completed += 1
+        if not self.running:
+            self._all_ended.set()
+        self._observe(invocation)
+        if error is None:
+            invocation.sink.finish(invocation)
+        else:
+            invocation.sink.fail(invocation, error)
+
+    async def _fail_after_kill(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
+        """End a call that has no answer: find out why, be sure the container is dead, then tell."""
+        container.detach()
+        if invocation.stop is None and isinstance(error, ProtocolViolationError):
+            error = await self._diagnose(container, error)
+        await self._kill(container)
+        invocation.runner = None
+        self.pool.stop(container)
+        self._end(invocation, invocation.stop or error)
+
+    async def _diagnose(self, container: HotContainer, error: FaasError) -> FaasError:
+        """A better error when the container turns out to have ended."""
+        await asyncio.wait([container.ended], timeout=DIAGNOSIS_S)
+        if not container.ended.done() or container.engine is None:
+            return error
+        ended = await container.engine.wait()
+        if ended.is_oom:
+            return OutOfMemoryError(container.function.memory_mib)
+        return ProtocolViolationError(f"{error.message}; the function ended with exit code {ended.exit_code}")
+
+    def _reuse_or_stop(self, container: HotContainer, invocation: Invocation) -> None:
+        if invocation.stream is None and container.format.needs_socket_dir:
+            self.pool.release(container)
+        else:
+            self.pool.stop(container)
+
+    # --- tasks
+
+    async def _launch(self, container: HotContainer) -> None:
+        error: FaasError
+        try:
+            await self._launcher.open(container, on_created=self.containers.add)
+        except FaasError as failure:
+            error = failure
+        except Exception:
+            logger.exception("launch_failed", extra={"function": str(container.function)})
+            error = InternalError()
+        else:
+            self.pool.launched(container)
+            return
+        if isinstance(error, StartFailedError):
+            error = await self._why_not_started(container, error)
+        logger.warning("container_not_started", extra={"function": str(container.function), "error": error.message})
+        invocation = self.pool.launch_failed(container)
+        if invocation is not None:
+            invocation.log = container.start_log if container.start_log else None
+            invocation.launch = container.timings
+            self._end(invocation, error)
+
+    async def _why_not_started(self, container: HotContainer, error: FaasError) -> FaasError:
+        if not container.ended.done() or container.engine is None:
+            return error
+        ended = await container.engine.wait()
+        if ended.is_oom:
+            return OutOfMemoryError(container.function.memory_mib)
+        return StartFailedError(f"{error.message} (exit code {ended.exit_code})")
+
+    async def _reopen(self, container: HotContainer, invocation: Invocation) -> None:
+        try:
+            async with asyncio.timeout(DIAGNOSIS_S):
+                channel = await container.format.reopen(container)
+        except (FaasError, TimeoutError):
+            # Nothing was sent: the call goes to another container, this one is no good any more.
+            container.detach()
+            self.pool.stop(container)
+            if invocation.stop is not None:
+                self._end(invocation, invocation.stop)
+            else:
+                invocation.runner = None
+                self.start(invocation)
+            return
+        if container.channel is not None:
+            container.channel.close()
+        container.channel = channel
+        if invocation.stop is not None:
+            container.detach()
+            self.pool.release(container)
+            self._end(invocation, invocation.stop)
+        else:
+            container.begin(invocation, channel, monotonic())
+
+    async def _send_body(self, container: HotContainer, invocation: Invocation) -> None:
+        stream, channel = invocation.stream, container.channel
+        assert stream is not None
+        assert channel is not None
+        async for chunk in stream:
+            if container.invocation is not invocation:
+                return
+            channel.write_body(chunk)
+            await channel.drain()
+        if container.invocation is invocation:
+            channel.end_body()
+            invocation.stream = None
+
+    async def _run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
+        function = invocation.function
+        call = ColdCall(
+            invocation,
+            max_response_bytes=self._options.max_response_bytes,
+            max_log_bytes=self._options.max_log_bytes,
+        )
+        runner = invocation.runner = _ColdRunner(self)
+        timings = invocation.launch = LaunchTimings()
+        error: FaasError | None = None
+        try:
+            container, stdio = await self._launcher.open_cold(invocation, timings, call)
+            runner.container = container
+            self.containers.add(container.id)
+            try:
+                await self._attend(invocation, call, container, stdio)
+            finally:
+                stdio.close()
+                if invocation.exit_code is None:
+                    await self._until_done(container.kill)
+                self._tasks.spawn(self._forget(container), name=f"remove/{container.id[:12]}")
+            await call.answer()
+        except FaasError as failure:
+            error = failure
+        except Exception:
+            logger.exception("call_failed", extra={"call_id": invocation.id})
+            error = InternalError()
+        finally:
+            call.close()
+            invocation.runner = None
+            self.pool.cold_ended(function, reservation)
+        self._end(invocation, error)
+
+    async def _attend(self, invocation: Invocation, call: ColdCall, container: Container, stdio: Stdio) -> None:
+        """Be with a cold call until its process has ended; raises what that end means."""
+        invocation.container_id = container.id
+        if invocation.stop is not None:
+            raise invocation.stop
+        invocation.state = State.RUNNING
+        invocation.running_since = monotonic()
+        self._start_clock(invocation)
+        ended = await call.run(container, stdio)
+        invocation.exit_code = ended.exit_code
+        if invocation.stop is not None:
+            raise invocation.stop
+        call.judge(ended)
+
+    def _start_clock(self, invocation: Invocation) -> None:
+        timeout_s = invocation.function.timeout_s
+        if timeout_s:
+            invocation.timer = asyncio.get_running_loop().call_later(
+                timeout_s, self.stop, invocation, CallTimeoutError()
+            )
+
+    async def _dispose(self, container: HotContainer) -> None:
+        await self._kill(container)
+        self.pool.disposed(container)
+        await self._until_done(lambda: self._launcher.close(container))
+        if container.engine is not None:
+            self.containers.discard(container.engine.id)
+
+    async def _forget(self, container: Container) -> None:
+        await self._until_done(container.remove)
+        self.containers.discard(container.id)
+
+    async def _kill(self, container: HotContainer) -> None:
+        await self._until_done(lambda: self._launcher.kill(container))
+
+    async def _until_done(self, operation: Callable[[], Awaitable[None]]) -> None:
+        """Repeat what must not be left undone while the engine does not answer; give up when it refuses."""
+        while True:
+            try:
+                await operation()
+            except EngineUnavailableError as error:
+                logger.warning("engine_unavailable", extra={"error": error.message})
+                await asyncio.sleep(KILL_RETRY_S)
+            except FaasError:
+                logger.exception("container_not_ended")
+                return
+            else:
+                return
+
+
+class _ColdRunner:
+    """A cold call's container, which may not be made yet."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.container: Container | None = None
+
+    def stop_call(self, error: FaasError) -> None:
+        """Kill the container; the call's own task sees that it ended, and tells `error`."""
+        if self.container is not None:
+            self._agent.kill_cold(self.container)
+
+    def pause_answer(self) -> None:
+        """Its answer is passed on at the sink's own pace."""
+
+    def resume_answer(self) -> None:
+        """See `pause_answer`."""

@@ -1,0 +1,103 @@
+"""Format `http`: IronFunctions' hot containers, HTTP/1.1 over standard input and output.
+
+Every call is `GET / HTTP/1.1`; method, route, URL, headers and configuration come as headers named after
+IronFunctions' variables (`Method`, `Request_url`, `Header_accept` ...), the call id as `Task-Id`. The answer is one
+HTTP response on standard output. Unlike IronFunctions, its status and headers reach the caller.
+Source: iron-io/functions, docs/function-format.md and api/runner/protocol/http.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from faas.errors import ProtocolViolationError
+from faas.runner.formats.http_channel import HttpChannel
+from faas.runner.formats.iron import call_variables, config_variables, payload_of
+from faas.wire.headers import end_to_end
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from faas.runner.executors.base import Stdio
+    from faas.runner.formats.base import Channel, Site
+    from faas.runner.functions import Function
+    from faas.runner.invocation import Invocation
+    from faas.wire.headers import Headers
+
+__all__ = ["HttpFormat"]
+
+
+class HttpFormat:
+    """The format; one object serves all containers."""
+
+    needs_socket_dir = False
+    needs_stdin = True
+
+    def __init__(self, *, max_header_bytes: int) -> None:
+        self._max_header_bytes = max_header_bytes
+
+    def container_env(self, function: Function) -> Mapping[str, str]:
+        """The configuration and `FN_FORMAT`."""
+        return {**config_variables(function), "FN_FORMAT": "http"}
+
+    async def open(self, site: Site) -> Channel:
+        """Start the container; it is ready at once, since standard input waits for it."""
+        channel = HttpChannel(self, max_header_bytes=self._max_header_bytes)
+        channel.connection_made(_StdioTransport(site.stdio))
+        site.stdout.connect(channel)
+        await site.start()
+        return channel
+
+    async def reopen(self, site: Site) -> Channel:
+        """Standard streams can't be opened twice."""
+        raise ProtocolViolationError("the function closed its standard output")
+
+    def encode(self, invocation: Invocation) -> bytes:
+        """The call as a request; a GET's `?payload=` becomes its body."""
+        if invocation.stream is None:
+            invocation.body = payload_of(invocation)
+        lines = ["GET / HTTP/1.1\r\n"]
+        for name, value in call_variables(invocation).items():
+            lines.append(f"{name.capitalize()}: {_one_line(value)}\r\n")
+        if invocation.stream is None:
+            lines.append(f"Content-Length: {len(invocation.body)}\r\n")
+        elif invocation.content_length is not None:
+            lines.append(f"Content-Length: {invocation.content_length}\r\n")
+        else:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        lines.append(f"Task-Id: {invocation.id}\r\n\r\n")
+        return "".join(lines).encode("latin-1", "replace")
+
+    def decode(self, status: int, headers: Headers) -> tuple[int, Headers]:
+        """The function's own status and headers."""
+        return status, [(name, value) for name, value in end_to_end(headers) if name != b"content-length"]
+
+
+class _StdioTransport(asyncio.Transport):
+    """The part of a transport that an `HttpConnection` uses, over a container's standard streams."""
+
+    def __init__(self, stdio: Stdio) -> None:
+        super().__init__()
+        self._stdio = stdio
+        self._is_closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._stdio.write(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def pause_reading(self) -> None:
+        self._stdio.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._stdio.resume_reading()
+
+    def abort(self) -> None:
+        self._is_closing = True
+
+
+def _one_line(value: str) -> str:
+    """A value that can't end its header early: configuration may hold line breaks."""
+    return value.replace("\r", " ").replace("\n", " ")

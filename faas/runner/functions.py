@@ -1,0 +1,156 @@
+"""Routes compiled for running: what the hot path reads instead of the database."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from faas.errors import AppNotFoundError, RouteNotFoundError
+from faas.models import CallType, FormatName, clean_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from faas.models import App, PullPolicy, Route
+
+__all__ = ["Function", "FunctionTable", "compile_function"]
+
+RUN_PREFIX = b"/r/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Function:
+    """One route of one app, as it is run. Compared by identity; `key` says which may share containers."""
+
+    key: str
+    """Hash of everything that could make two containers differ; an update that changes it drains the old ones."""
+    app_name: str
+    path: str
+    image: str
+    image_digest: str
+    pull: PullPolicy
+    format: FormatName
+    is_async: bool
+    memory_mib: int
+    cpus: float
+    timeout_s: int
+    idle_timeout_s: int
+    max_concurrency: int
+    config: Mapping[str, str]
+    """The app's configuration, then the route's over it."""
+    response_headers: tuple[tuple[bytes, bytes], ...]
+    """The route's own headers, first value of each, added to every answer of the function."""
+    jwt_key: str
+
+    def __str__(self) -> str:
+        return f"{self.app_name}{self.path}"
+
+
+def compile_function(app: App, route: Route) -> Function:
+    """The function that a route of an app is."""
+    config = {**app.config, **route.config}
+    identity = [
+        route.app_name,
+        route.path,
+        route.image,
+        route.image_digest,
+        route.format.value,
+        route.memory_mib,
+        route.cpus,
+        route.timeout_s,
+        route.idle_timeout_s,
+        route.max_concurrency,
+        sorted(config.items()),
+    ]
+    return Function(
+        key=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+        app_name=route.app_name,
+        path=route.path,
+        image=route.image,
+        image_digest=route.image_digest,
+        pull=route.pull,
+        format=route.format,
+        is_async=route.type is CallType.ASYNC,
+        memory_mib=route.memory_mib,
+        cpus=route.cpus,
+        timeout_s=route.timeout_s,
+        idle_timeout_s=route.idle_timeout_s,
+        max_concurrency=route.max_concurrency,
+        config=config,
+        response_headers=tuple(
+            (name.lower().encode("latin-1"), values[0].encode("latin-1"))
+            for name, values in route.headers.items()
+            if values
+        ),
+        jwt_key=route.jwt_key,
+    )
+
+
+class FunctionTable:
+    """All functions of the installation, in memory; `on_retired` hears the key of each that was replaced."""
+
+    def __init__(self) -> None:
+        self.on_retired: Callable[[str], None] = lambda _key: None
+        self._functions: dict[tuple[str, str], Function] = {}
+        self._by_raw_path: dict[bytes, Function] = {}
+        self._apps: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    # --- the catalog tells of changes
+
+    def app_changed(self, app: App) -> None:
+        """An app exists."""
+        self._apps.add(app.name)
+
+    def app_removed(self, app_name: str) -> None:
+        """An app, whose routes are gone already, is gone."""
+        self._apps.discard(app_name)
+
+    def route_changed(self, app: App, route: Route) -> None:
+        """A route was made or changed, or its app's configuration was."""
+        self._apps.add(app.name)
+        new = compile_function(app, route)
+        old = self._functions.get((route.app_name, route.path))
+        self._functions[route.app_name, route.path] = new
+        self._by_raw_path[_raw_path(new)] = new
+        if old is not None and old.key != new.key:
+            self.on_retired(old.key)
+
+    def route_removed(self, app_name: str, path: str) -> None:
+        """A route is gone."""
+        old = self._functions.pop((app_name, path), None)
+        if old is not None:
+            del self._by_raw_path[_raw_path(old)]
+            self.on_retired(old.key)
+
+    # --- look-ups
+
+    def match(self, raw_path: bytes) -> Function:
+        """The function at `/r/{app}/{path...}` as it stands in a request line, without its query.
+
+        Raises `AppNotFoundError`, `RouteNotFoundError`.
+        """
+        function = self._by_raw_path.get(raw_path)
+        if function is not None:
+            return function
+        decoded = unquote_to_bytes(raw_path[len(RUN_PREFIX) :]).decode("utf-8", "replace")
+        app_name, _, rest = decoded.partition("/")
+        return self.get(app_name, clean_path(rest))
+
+    def get(self, app_name: str, path: str) -> Function:
+        """The function of a route; raises `AppNotFoundError`, `RouteNotFoundError`."""
+        function = self._functions.get((app_name, path))
+        if function is not None:
+            return function
+        if app_name not in self._apps:
+            raise AppNotFoundError
+        raise RouteNotFoundError("Route not found on that application")
+
+
+def _raw_path(function: Function) -> bytes:
+    return RUN_PREFIX + function.app_name.encode() + function.path.encode()

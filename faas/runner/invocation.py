@@ -1,0 +1,175 @@
+"""One call on its way through this node: what was asked, who gets the answer, and how it went.
+
+    WAITING -- a container took it --> RUNNING --> ENDED
+       +------- no capacity, cancelled, gone ------->
+
+A sync and an async call are the same thing here; they differ in who the sink is.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol
+
+from faas.clock import monotonic
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    from faas.errors import FaasError
+    from faas.runner.call_log import LogBuffer
+    from faas.runner.functions import Function
+    from faas.wire.headers import Headers
+
+__all__ = ["BodyStream", "Invocation", "LaunchTimings", "Sink", "State"]
+
+
+class State(enum.Enum):
+    """Where an invocation is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class BodyStream(Protocol):
+    """A request body that is still arriving; reading it makes room for more."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Chunks as they come; raises `ClientGoneError`, `BodyTooLargeError`."""
+
+
+class Sink(Protocol):
+    """Who gets the answer. Exactly one of `finish` and `fail` is called, once; none of them may block."""
+
+    def start(self, invocation: Invocation, status: int, headers: Headers, content_length: int | None) -> None:
+        """The answer's head. May raise `FaasError` to refuse it."""
+
+    def write(self, data: bytes) -> None:
+        """Some of its body. May raise `FaasError` to refuse it."""
+
+    def flush(self) -> None:
+        """Everything at hand was given."""
+
+    def finish(self, invocation: Invocation) -> None:
+        """The answer is complete."""
+
+    async def drain(self) -> None:
+        """Wait until the caller has taken most of what was written."""
+
+    def fail(self, invocation: Invocation, error: FaasError) -> None:
+        """There is no (complete) answer. The container that ran the call is dead already."""
+
+
+class CallRunner(Protocol):
+    """A container, seen from the call it runs."""
+
+    def stop_call(self, error: FaasError) -> None:
+        """End the call: kill the container first, then fail the call with this error."""
+
+    def pause_answer(self) -> None:
+        """The sink takes no more for now."""
+
+    def resume_answer(self) -> None:
+        """The sink takes more."""
+
+
+class LaunchTimings:
+    """What it took to make the container that ran a cold call, in seconds."""
+
+    __slots__ = ("create_s", "pull_s", "start_s")
+
+    def __init__(self) -> None:
+        self.pull_s = 0.0
+        self.create_s = 0.0
+        self.start_s = 0.0
+
+
+class Invocation:
+    """A call in flight; state is changed by the agent alone, on the event loop."""
+
+    __slots__ = (
+        "accepted_at",
+        "body",
+        "container_id",
+        "content_length",
+        "ended_at",
+        "error",
+        "exit_code",
+        "function",
+        "headers",
+        "id",
+        "launch",
+        "log",
+        "method",
+        "response_bytes",
+        "runner",
+        "running_since",
+        "sink",
+        "state",
+        "status",
+        "stop",
+        "stream",
+        "timer",
+        "url",
+    )
+
+    def __init__(
+        self,
+        call_id: str,
+        function: Function,
+        sink: Sink,
+        *,
+        method: bytes,
+        url: bytes,
+        headers: Headers,
+        body: bytes,
+        stream: BodyStream | None = None,
+        content_length: int | None = None,
+    ) -> None:
+        self.id = call_id
+        self.function = function
+        self.sink = sink
+        self.method = method
+        self.url = url
+        """The full URL."""
+        self.headers = headers
+        """As they came, names in lower case."""
+        self.body = body
+        """All of it, or what was at hand when `stream` took over."""
+        self.stream = stream
+        self.content_length = content_length
+        """Of a streamed body, when the caller declared it."""
+        # How it goes.
+        self.state = State.WAITING
+        self.accepted_at = monotonic()
+        self.running_since = 0.0
+        self.ended_at = 0.0
+        self.launch: LaunchTimings | None = None
+        """Set when a container was made for this call: it was cold."""
+        self.container_id = ""
+        self.timer: asyncio.TimerHandle | None = None
+        self.log: LogBuffer | None = None
+        self.stop: FaasError | None = None
+        """Why the call is being ended from outside: set once, then its container is killed."""
+        self.runner: CallRunner | None = None
+        """What runs it, while it runs."""
+        # How it ended.
+        self.status = 0
+        self.response_bytes = 0
+        self.error: FaasError | None = None
+        self.exit_code: int | None = None
+
+    @property
+    def queue_s(self) -> float:
+        """How long it waited for its container, not counting what it took to make one."""
+        until = self.running_since or self.ended_at
+        launch = self.launch
+        made_s = launch.pull_s + launch.create_s + launch.start_s if launch is not None else 0.0
+        return max(0.0, until - self.accepted_at - made_s)
+
+    @property
+    def exec_s(self) -> float:
+        """How long the function ran; 0 when it never did."""
+        return self.ended_at - self.running_since if self.running_since else 0.0

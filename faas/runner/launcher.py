@@ -1,0 +1,200 @@
+"""Makes containers, and unmakes them: image -> socket folder -> create -> attach -> start -> ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from faas.clock import monotonic
+from faas.errors import FaasError, ImageGoneError, ImageNotAvailableError, StartTimeoutError
+from faas.ids import new_id
+from faas.models import FormatName, PullPolicy
+from faas.runner.executors.base import ContainerSpec, Limits
+from faas.runner.formats import default
+from faas.runner.formats.base import SOCKET_DIR_IN_CONTAINER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from faas.runner.container import HotContainer
+    from faas.runner.executors.base import Container, Executor, Image, OutputReceiver, Stdio
+    from faas.runner.formats.base import HotFormat
+    from faas.runner.functions import Function
+    from faas.runner.invocation import Invocation, LaunchTimings
+
+__all__ = ["Launcher", "LauncherOptions"]
+
+logger = logging.getLogger(__name__)
+
+_MAX_IMAGES = 4096
+"""Images that are remembered, so that a start asks the engine nothing about them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherOptions:
+    """What every container of this node has in common."""
+
+    socket_root: Path
+    """Folder in which each container that needs one gets a folder for its socket."""
+    start_timeout_s: float
+    max_parallel_starts: int
+    pids: int
+    open_files: int
+    tmpfs_mib: int
+
+
+class Launcher:
+    """Makes the containers of one node."""
+
+    def __init__(self, executor: Executor, formats: Mapping[FormatName, HotFormat], options: LauncherOptions) -> None:
+        self._executor = executor
+        self._options = options
+        self._images: dict[tuple[str, str], Image] = {}
+        # The engine serialises much of a start anyway; more at once only makes each slower.
+        self._starts = asyncio.Semaphore(options.max_parallel_starts)
+        self.formats = formats
+
+    async def open(self, container: HotContainer, *, on_created: Callable[[str], None]) -> None:
+        """Bring a hot container to the point where it can run a call; `on_created` gets its engine id.
+
+        On `FaasError` or cancellation the container is left for `close`, whatever was made of it.
+        """
+        function, timings = container.function, container.timings
+        image = await self._image(function, timings)
+        needs_dir = container.format.needs_socket_dir
+        if needs_dir:
+            container.socket_dir_or_none = self._make_socket_dir()
+        spec = self._spec(
+            function,
+            image,
+            env=container.format.container_env(function),
+            with_stdin=container.format.needs_stdin,
+            mounts={container.socket_dir: SOCKET_DIR_IN_CONTAINER} if needs_dir else {},
+        )
+        async with self._starts:
+            container.engine = await self._create(spec, function, timings)
+            on_created(container.engine.id)
+            container.stdio_or_none = await container.engine.attach(container)
+            began = monotonic()
+            try:
+                async with asyncio.timeout(self._options.start_timeout_s):
+                    container.channel = await container.format.open(container)
+            except TimeoutError as error:
+                raise StartTimeoutError(
+                    "Container initialization timed out: it was not ready within"
+                    f" {self._options.start_timeout_s:g} s (start_timeout_s)"
+                ) from error
+            timings.start_s = monotonic() - began
+
+    async def kill(self, container: HotContainer) -> None:
+        """End a hot container's process; it is dead when this returns."""
+        if container.channel is not None:
+            container.channel.close()
+        if container.engine is not None:
+            await container.engine.kill()
+
+    async def close(self, container: HotContainer) -> None:
+        """Remove a dead container and what belonged to it."""
+        if container.stdio_or_none is not None:
+            container.stdio_or_none.close()
+        if container.engine is not None:
+            await container.engine.remove()
+        if container.socket_dir_or_none is not None:
+            await asyncio.to_thread(shutil.rmtree, container.socket_dir_or_none, ignore_errors=True)
+
+    async def open_cold(
+        self, invocation: Invocation, timings: LaunchTimings, receiver: OutputReceiver
+    ) -> tuple[Container, Stdio]:
+        """A started container for one call, attached; removed again when it can't be started."""
+        function = invocation.function
+        image = await self._image(function, timings)
+        spec = self._spec(
+            function, image, env=default.container_env(invocation), with_stdin=True, name=f"task-{invocation.id}"
+        )
+        async with self._starts:
+            container = await self._create(spec, function, timings)
+            try:
+                stdio = await container.attach(receiver)
+                began = monotonic()
+                await container.start()
+            except BaseException:
+                with contextlib.suppress(FaasError):
+                    await asyncio.shield(container.remove())
+                raise
+            timings.start_s = monotonic() - began
+        return container, stdio
+
+    # --- steps
+
+    async def _image(self, function: Function, timings: LaunchTimings) -> Image:
+        """The image that the route was created with; fetched by its name when this engine has it no more."""
+        key = (function.image, function.image_digest)
+        image = self._images.get(key)
+        if image is not None:
+            return image
+        began = monotonic()
+        try:
+            image = await self._find_image(function)
+        except ImageNotAvailableError as error:
+            raise ImageGoneError(f"Failed to pull image '{function.image}': {error.message}") from error
+        finally:
+            timings.pull_s = monotonic() - began
+        if len(self._images) >= _MAX_IMAGES:
+            self._images.clear()
+        self._images[key] = image
+        return image
+
+    async def _find_image(self, function: Function) -> Image:
+        if function.image_digest:
+            with contextlib.suppress(ImageNotAvailableError):
+                return await self._executor.resolve_image(function.image_digest, pull=PullPolicy.NEVER)
+        return await self._executor.resolve_image(function.image, pull=function.pull)
+
+    async def _create(self, spec: ContainerSpec, function: Function, timings: LaunchTimings) -> Container:
+        began = monotonic()
+        try:
+            container = await self._executor.create(spec)
+        except ImageNotAvailableError as error:
+            # It was removed from the engine behind our back: the next call looks for it again.
+            self._images.pop((function.image, function.image_digest), None)
+            raise ImageGoneError(f"Failed to pull image '{function.image}': {error.message}") from error
+        timings.create_s = monotonic() - began
+        return container
+
+    def _spec(
+        self,
+        function: Function,
+        image: Image,
+        *,
+        env: Mapping[str, str],
+        with_stdin: bool,
+        mounts: Mapping[Path, str] | None = None,
+        name: str = "",
+    ) -> ContainerSpec:
+        return ContainerSpec(
+            image=image,
+            limits=Limits(
+                memory_mib=function.memory_mib,
+                cpus=function.cpus,
+                pids=self._options.pids,
+                open_files=self._options.open_files,
+                tmpfs_mib=self._options.tmpfs_mib,
+            ),
+            env=env,
+            labels={"LogName": function.app_name, "faas.app": function.app_name, "faas.route": function.path},
+            name=name or f"hot-{new_id()}",
+            with_stdin=with_stdin,
+            mounts=mounts or {},
+        )
+
+    def _make_socket_dir(self) -> Path:
+        folder = self._options.socket_root / new_id()
+        folder.mkdir()
+        # The container's user, whoever that is, makes its socket here; the root folder above is ours alone.
+        folder.chmod(0o777)
+        return folder
