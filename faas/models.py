@@ -8,7 +8,6 @@ from collections.abc import Mapping  # noqa: TC003 - pydantic and dataclasses re
 from dataclasses import dataclass, field, replace
 from datetime import datetime  # noqa: TC003
 from enum import StrEnum
-from types import MappingProxyType
 
 from faas.errors import ValidationError
 
@@ -16,6 +15,7 @@ __all__ = [
     "App",
     "Attempt",
     "Call",
+    "CallLog",
     "CallRequest",
     "CallResult",
     "CallStatus",
@@ -34,7 +34,6 @@ MAX_APP_NAME = 30
 """IronFunctions' limit, in characters."""
 
 _APP_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 class CallType(StrEnum):
@@ -65,7 +64,7 @@ class App:
     """A named group of routes with a configuration that all of them see."""
 
     name: str
-    config: Mapping[str, str] = _EMPTY
+    config: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -101,7 +100,7 @@ class Route:
     timeout_s: int = 30
     idle_timeout_s: int = 30
     pull: PullPolicy = PullPolicy.MISSING
-    config: Mapping[str, str] = _EMPTY
+    config: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     jwt_key: str = ""
     created_at: datetime | None = None
@@ -239,6 +238,15 @@ class CallResult:
             content_type=content_type.decode("latin-1"),
             size_bytes=len(self.body),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLog:
+    """What a call's containers wrote beside its answer."""
+
+    data: bytes
+    is_truncated: bool = False
+    """It passed `max_log_bytes` and was cut there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,107 @@
+"""The table of attempts: every try at running a call, kept with its evidence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from faas.models import Attempt, Reason, Usage
+from faas.store.tables import call_attempts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Row
+
+    from faas.store.database import Database
+
+__all__ = ["attempts_of", "close_open", "keep", "start"]
+
+_KEY = [call_attempts.c.call_id, call_attempts.c.number]
+
+
+def attempts_of(connection: Connection, call_ids: Collection[str]) -> dict[str, tuple[Attempt, ...]]:
+    """The attempts of these calls, first to last; calls without any are not in it."""
+    found: defaultdict[str, list[Attempt]] = defaultdict(list)
+    if call_ids:
+        statement = select(call_attempts).where(call_attempts.c.call_id.in_(call_ids)).order_by(*_KEY)
+        for row in connection.execute(statement):
+            found[row.call_id].append(_attempt(row))
+    return {call_id: tuple(attempts) for call_id, attempts in found.items()}
+
+
+def start(connection: Connection, call_id: str, attempt: Attempt) -> None:
+    """Add an attempt that begins."""
+    connection.execute(call_attempts.insert(), _values(call_id, attempt))
+
+
+def close_open(connection: Connection, call_id: str, *, at: datetime, error: str) -> None:
+    """End an attempt of which nobody will hear any more."""
+    connection.execute(
+        update(call_attempts)
+        .where(call_attempts.c.call_id == call_id, call_attempts.c.completed_at.is_(None))
+        .values(completed_at=at, reason=Reason.KILLED.value, error=error)
+    )
+
+
+def keep(
+    database: Database, connection: Connection, attempts: Iterable[tuple[str, Attempt]], *, is_replacing: bool
+) -> None:
+    """Write attempts with all their evidence; over what is there, or only where nothing is."""
+    rows = [_values(call_id, attempt) for call_id, attempt in attempts]
+    if not rows:
+        return
+    statement = database.insert(call_attempts)
+    if is_replacing:
+        evidence = {
+            column.name: statement.excluded[column.name] for column in call_attempts.c if not column.primary_key
+        }
+        statement = statement.on_conflict_do_update(index_elements=_KEY, set_=evidence)
+    else:
+        statement = statement.on_conflict_do_nothing()
+    connection.execute(statement, rows)
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    has_usage = row.memory_peak_bytes is not None or row.cpu_s is not None
+    return Attempt(
+        number=row.number,
+        node=row.node,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        container_id=row.container_id,
+        image_digest=row.image_digest,
+        exit_code=row.exit_code,
+        reason=Reason(row.reason) if row.reason else None,
+        error=row.error,
+        is_cold=row.is_cold,
+        queue_ms=row.queue_ms,
+        start_ms=row.start_ms,
+        exec_ms=row.exec_ms,
+        usage=Usage(memory_peak_bytes=row.memory_peak_bytes, cpu_s=row.cpu_s) if has_usage else None,
+    )
+
+
+def _values(call_id: str, attempt: Attempt) -> dict[str, object]:
+    usage = attempt.usage or Usage()
+    return {
+        "call_id": call_id,
+        "number": attempt.number,
+        "node": attempt.node,
+        "started_at": attempt.started_at,
+        "completed_at": attempt.completed_at,
+        "container_id": attempt.container_id,
+        "image_digest": attempt.image_digest,
+        "exit_code": attempt.exit_code,
+        "reason": attempt.reason.value if attempt.reason else None,
+        "error": attempt.error,
+        "is_cold": attempt.is_cold,
+        "queue_ms": attempt.queue_ms,
+        "start_ms": attempt.start_ms,
+        "exec_ms": attempt.exec_ms,
+        "memory_peak_bytes": usage.memory_peak_bytes,
+        "cpu_s": usage.cpu_s,
+    }

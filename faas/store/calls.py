@@ -1,0 +1,302 @@
+"""The table of calls: the truth about what was accepted, what runs and how it ended.
+
+Every change of a status is one conditional statement, so that two who want different things can not both have them:
+
+    insert -> delayed | queued -begin_attempt-> running -finish-> success | error | cancelled
+                     |    ^                     |   |
+                     |    +------- requeue -----+   +- begin_attempt (its node is lost): running, attempt + 1
+                     +- cancel_waiting -> cancelled
+
+`finish` and `requeue` name the attempt they speak for; of an attempt that is not the latest they change nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import delete, func, literal, select, text, update
+
+from faas.clock import utc_now
+from faas.errors import CallCancelledError, InvalidRequestError
+from faas.models import Attempt, Call, CallStatus, Reason
+from faas.store import attempts as attempt_rows
+from faas.store import bodies
+from faas.store.call_rows import call_of, result_values, values_of
+from faas.store.columns import UtcDateTime
+from faas.store.tables import IS_FINAL, IS_UNFINISHED, calls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Connection, Select, Update
+
+    from faas.models import CallLog, CallRequest, CallResult
+    from faas.store.database import Database
+
+__all__ = ["CallRecords", "UnfinishedCall"]
+
+WAITING = (CallStatus.DELAYED.value, CallStatus.QUEUED.value)
+DEFAULT_PAGE = 30
+LOST = "lost"
+SHUT_DOWN = "the node shut down"
+
+
+class UnfinishedCall(NamedTuple):
+    """What a sweeper needs to put a call in line again."""
+
+    call_id: str
+    priority: int
+    not_before: datetime | None
+    app_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Filter:
+    app_name: str
+    status: CallStatus | None
+    path: str | None
+    since: datetime | None
+    until: datetime | None
+    before_id: str | None
+
+    def apply(self, statement: Select[Any]) -> Select[Any]:
+        conditions: list[ColumnElement[bool]] = [calls.c.app_name == self.app_name]
+        if self.status is not None:
+            conditions.append(calls.c.status == self.status.value)
+        if self.path is not None:
+            conditions.append(calls.c.path == self.path)
+        if self.since is not None:
+            conditions.append(calls.c.created_at >= self.since)
+        if self.until is not None:
+            conditions.append(calls.c.created_at <= self.until)
+        if self.before_id is not None:
+            conditions.append(calls.c.id < self.before_id)
+        return statement.where(*conditions)
+
+
+class CallRecords:
+    """Records of calls with their requests, results, logs and attempts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- a call's life
+
+    async def insert(self, call: Call, request: CallRequest) -> None:
+        """Accept a call: when this returns, it is on disk."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(calls.insert(), values_of(call))
+            bodies.keep_request(connection, call.id, request)
+
+        await self._database.write(work)
+
+    async def delete_unaccepted(self, call_id: str) -> None:
+        """Take back an `insert` whose dispatch failed; a call that somebody began stays."""
+        statement = delete(calls).where(calls.c.id == call_id, calls.c.status.in_(WAITING), calls.c.attempt == 0)
+        await self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+    async def begin_attempt(self, call_id: str, *, node: str, started_at: datetime) -> Call | None:
+        """Start the next attempt, also over one whose node is lost; None when the call has ended or is gone.
+
+        The call's own `started_at` stays that of its first attempt.
+        """
+
+        def work(connection: Connection) -> Call | None:
+            statement = (
+                update(calls)
+                .where(calls.c.id == call_id, text(IS_UNFINISHED))
+                .values(
+                    status=CallStatus.RUNNING.value,
+                    attempt=calls.c.attempt + 1,
+                    started_at=func.coalesce(calls.c.started_at, literal(started_at, UtcDateTime)),
+                )
+                .returning(calls)
+            )
+            row = connection.execute(statement).first()
+            if row is None:
+                return None
+            if row.attempt > 1:
+                attempt_rows.close_open(connection, call_id, at=started_at, error=LOST)
+            attempt = Attempt(number=row.attempt, node=node, started_at=started_at)
+            attempt_rows.start(connection, call_id, attempt)
+            earlier = attempt_rows.attempts_of(connection, [call_id]) if row.attempt > 1 else {call_id: (attempt,)}
+            return call_of(row, earlier[call_id])
+
+        return await self._database.write(work)
+
+    async def finish(self, call: Call, attempt: Attempt, result: CallResult | None, log: CallLog | None) -> bool:
+        """End a call as `call` says (a final status); False and no change when the attempt is not the latest."""
+        if not call.status.is_final:
+            raise ValueError(f"{call.status} is not the end of a call")
+        completed_at = call.completed_at or utc_now()
+        info = result.info if result else call.result
+
+        def work(connection: Connection) -> bool:
+            values = {
+                "status": call.status.value,
+                "completed_at": completed_at,
+                "reason": call.reason.value if call.reason else None,
+                "error": call.error,
+                **result_values(info),
+            }
+            if connection.execute(_of_attempt(call.id, attempt.number).values(values)).rowcount != 1:
+                return False
+            ended = replace(attempt, completed_at=attempt.completed_at or completed_at)
+            attempt_rows.keep(self._database, connection, [(call.id, ended)], is_replacing=True)
+            bodies.keep_results(self._database, connection, [(call.id, result)] if result else [])
+            bodies.keep_logs(self._database, connection, [(call.id, log)] if log else [])
+            return True
+
+        return await self._database.write(work)
+
+    async def requeue(self, call_id: str, attempt_number: int) -> bool:
+        """Give a running call back, because its node shuts down; False when the attempt is not the latest."""
+
+        def work(connection: Connection) -> bool:
+            statement = _of_attempt(call_id, attempt_number).values(status=CallStatus.QUEUED.value)
+            if connection.execute(statement).rowcount != 1:
+                return False
+            attempt_rows.close_open(connection, call_id, at=utc_now(), error=SHUT_DOWN)
+            return True
+
+        return await self._database.write(work)
+
+    async def cancel_waiting(self, call_id: str, at: datetime) -> bool:
+        """End a call that does not run; False when it does, or has ended, or is gone."""
+        statement = (
+            update(calls)
+            .where(calls.c.id == call_id, calls.c.status.in_(WAITING))
+            .values(
+                status=CallStatus.CANCELLED.value,
+                completed_at=at,
+                reason=Reason.CLIENT_REQUEST.value,
+                error=CallCancelledError().message,
+            )
+        )
+        return await self._database.write(lambda connection: connection.execute(statement).rowcount == 1)
+
+    async def record_many(self, records: Sequence[tuple[Call, CallResult | None, CallLog | None]]) -> None:
+        """Write calls that have ended already, in one transaction; those that are there stay as they are."""
+        if not records:
+            return
+
+        def work(connection: Connection) -> None:
+            database = self._database
+            statement = database.insert(calls).on_conflict_do_nothing()
+            connection.execute(statement, [values_of(call) for call, _, _ in records])
+            tried = [(call.id, attempt) for call, _, _ in records for attempt in call.attempts]
+            attempt_rows.keep(database, connection, tried, is_replacing=False)
+            bodies.keep_results(database, connection, [(call.id, result) for call, result, _ in records if result])
+            bodies.keep_logs(database, connection, [(call.id, log) for call, _, log in records if log])
+
+        await self._database.write(work)
+
+    # --- looking
+
+    async def get(self, call_id: str) -> Call | None:
+        """The record with its attempts."""
+
+        def work(connection: Connection) -> Call | None:
+            row = connection.execute(select(calls).where(calls.c.id == call_id)).first()
+            if row is None:
+                return None
+            tried = attempt_rows.attempts_of(connection, [call_id]) if row.attempt else {}
+            return call_of(row, tried.get(call_id, ()))
+
+        return await self._database.read(work)
+
+    async def request(self, call_id: str) -> CallRequest | None:
+        """What the caller sent."""
+        return await self._database.read(lambda connection: bodies.request_of(connection, call_id))
+
+    async def result(self, call_id: str) -> CallResult | None:
+        """What a sync caller would have got."""
+        return await self._database.read(lambda connection: bodies.result_of(connection, call_id))
+
+    async def log(self, call_id: str) -> CallLog | None:
+        """What the containers wrote."""
+        return await self._database.read(lambda connection: bodies.log_of(connection, call_id))
+
+    async def unfinished(self, *, before: datetime, limit: int, after: str | None = None) -> list[UnfinishedCall]:
+        """Calls created before an instant that have not ended, in the order of their ids, those after one id."""
+        statement = (
+            select(calls.c.id, calls.c.priority, calls.c.not_before, calls.c.app_name)
+            .where(text(IS_UNFINISHED), calls.c.created_at < before)
+            .order_by(calls.c.id)
+            .limit(limit)
+        )
+        if after is not None:
+            statement = statement.where(calls.c.id > after)
+        return await self._database.read(
+            lambda connection: [UnfinishedCall(*row) for row in connection.execute(statement)]
+        )
+
+    async def count_by_status(self) -> dict[CallStatus, int]:
+        """How many calls there are in each status; every status is in it."""
+        statement = select(calls.c.status, func.count()).group_by(calls.c.status)
+
+        def work(connection: Connection) -> dict[CallStatus, int]:
+            counted = {CallStatus(status): count for status, count in connection.execute(statement)}
+            return {status: counted.get(status, 0) for status in CallStatus}
+
+        return await self._database.read(work)
+
+    async def list(
+        self,
+        app_name: str,
+        *,
+        status: CallStatus | None = None,
+        path: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        cursor: str | None = None,
+        limit: int = DEFAULT_PAGE,
+    ) -> tuple[list[Call], str | None]:
+        """A page of an app's calls, newest first, and the cursor of the next page (None: this was the last).
+
+        `since` and `until` are about `created_at`, both included. `InvalidRequestError` for a cursor that is none.
+        """
+        before_id = None if cursor is None else _id_of(cursor)
+        filtered = _Filter(app_name=app_name, status=status, path=path, since=since, until=until, before_id=before_id)
+
+        def work(connection: Connection) -> tuple[list[Call], str | None]:
+            # One more than asked for tells whether there is a next page.
+            statement = filtered.apply(select(calls)).order_by(calls.c.id.desc()).limit(limit + 1)
+            rows = connection.execute(statement).all()
+            page = rows[:limit]
+            tried = attempt_rows.attempts_of(connection, [row.id for row in page])
+            is_more = len(rows) > limit and bool(page)
+            return [call_of(row, tried.get(row.id, ())) for row in page], _cursor_of(page[-1].id) if is_more else None
+
+        return await self._database.read(work)
+
+    # --- forgetting
+
+    async def purge(self, *, before: datetime, limit: int) -> int:
+        """Delete up to `limit` ended calls created before an instant with all that is theirs; returns how many."""
+        old = select(calls.c.id).where(text(IS_FINAL), calls.c.created_at < before)
+        statement = delete(calls).where(calls.c.id.in_(old.order_by(calls.c.created_at).limit(limit)))
+        return await self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+
+def _of_attempt(call_id: str, number: int) -> Update:
+    """The fence: an UPDATE of a call only while this attempt of it is the one that runs."""
+    return update(calls).where(
+        calls.c.id == call_id, calls.c.status == CallStatus.RUNNING.value, calls.c.attempt == number
+    )
+
+
+def _cursor_of(call_id: str) -> str:
+    return base64.urlsafe_b64encode(call_id.encode()).decode().rstrip("=")
+
+
+def _id_of(cursor: str) -> str:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequestError("`cursor` is not one that a listing returned") from error

@@ -1,0 +1,190 @@
+"""The tables, drawn once for both databases; `migrations/` makes them, a test holds the two together.
+
+apps 1--n routes
+calls 1--n call_attempts
+      1--1 call_requests, call_results, call_logs      the big parts, so that listings read small rows
+queued_calls                                            the embedded queue; knows ids only, hence no foreign key
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+from faas.store.columns import HeaderPairs, PlainText, UtcDateTime
+
+__all__ = [
+    "IS_FINAL",
+    "IS_UNFINISHED",
+    "apps",
+    "call_attempts",
+    "call_logs",
+    "call_requests",
+    "call_results",
+    "calls",
+    "metadata",
+    "queued_calls",
+    "routes",
+]
+
+IS_UNFINISHED = "status IN ('delayed', 'queued', 'running')"
+IS_FINAL = "status IN ('success', 'error', 'cancelled')"
+"""The predicates of two partial indexes; a query has to say them in these words for the index to be used."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+CALL_ID = String(36)
+# SQLite counts up by itself only in an INTEGER key; PostgreSQL's INTEGER would end at 2^31.
+_SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("name", PlainText, primary_key=True),
+    Column("config", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+routes = Table(
+    "routes",
+    metadata,
+    Column("app_name", PlainText, ForeignKey("apps.name"), primary_key=True),
+    Column("path", PlainText, primary_key=True),
+    Column("image", PlainText, nullable=False),
+    Column("image_digest", PlainText, nullable=False),
+    Column("memory_mib", BigInteger, nullable=False),
+    Column("cpus", Double, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("format", String(32), nullable=False),
+    Column("max_concurrency", BigInteger, nullable=False),
+    Column("timeout_s", BigInteger, nullable=False),
+    Column("idle_timeout_s", BigInteger, nullable=False),
+    Column("pull", String(16), nullable=False),
+    Column("config", JSON, nullable=False),
+    Column("headers", JSON, nullable=False),
+    Column("jwt_key", PlainText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", CALL_ID, primary_key=True),
+    Column("app_name", PlainText, nullable=False),
+    Column("path", PlainText, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("completed_at", UtcDateTime),
+    Column("reason", String(32)),
+    Column("error", PlainText, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("not_before", UtcDateTime),
+    Column("retry_of", CALL_ID),
+    Column("retried_by", CALL_ID),
+    Column("result_status_code", Integer),
+    Column("result_content_type", PlainText),
+    Column("result_size_bytes", BigInteger),
+    # Ids are ordered by time, so the pages of a listing are ranges of these.
+    Index("ix_calls_app_name_id", "app_name", "id"),
+    Index("ix_calls_status_app_name_id", "status", "app_name", "id"),
+    Index("ix_calls_unfinished", "id", sqlite_where=text(IS_UNFINISHED), postgresql_where=text(IS_UNFINISHED)),
+    Index("ix_calls_final", "created_at", sqlite_where=text(IS_FINAL), postgresql_where=text(IS_FINAL)),
+)
+
+
+def _of_call() -> Column[str]:
+    return Column("call_id", CALL_ID, ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True)
+
+
+call_attempts = Table(
+    "call_attempts",
+    metadata,
+    _of_call(),
+    Column("number", Integer, primary_key=True),
+    Column("node", PlainText, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("completed_at", UtcDateTime),
+    Column("container_id", PlainText, nullable=False),
+    Column("image_digest", PlainText, nullable=False),
+    Column("exit_code", Integer),
+    Column("reason", String(32)),
+    Column("error", PlainText, nullable=False),
+    Column("is_cold", Boolean),
+    Column("queue_ms", Double),
+    Column("start_ms", Double),
+    Column("exec_ms", Double),
+    Column("memory_peak_bytes", BigInteger),
+    Column("cpu_s", Double),
+)
+
+call_requests = Table(
+    "call_requests",
+    metadata,
+    _of_call(),
+    Column("method", PlainText, nullable=False),
+    Column("url", PlainText, nullable=False),
+    Column("headers", HeaderPairs, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+call_results = Table(
+    "call_results",
+    metadata,
+    _of_call(),
+    Column("status_code", Integer, nullable=False),
+    Column("headers", HeaderPairs, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("is_truncated", Boolean, nullable=False),
+)
+
+call_logs = Table(
+    "call_logs",
+    metadata,
+    _of_call(),
+    Column("data", LargeBinary, nullable=False),
+    Column("is_truncated", Boolean, nullable=False),
+)
+
+queued_calls = Table(
+    "queued_calls",
+    metadata,
+    # The order of dispatch; a call that comes back keeps its place.
+    Column("place", _SEQUENCE, Identity(always=True), primary_key=True),
+    Column("call_id", CALL_ID, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("fairness_key", PlainText, nullable=False),
+    # Seconds since the epoch by the database's clock (PostgreSQL) or this machine's (SQLite).
+    Column("due_at", Double, nullable=False),
+    Column("free_at", Double, nullable=False),
+    Column("owner", PlainText, nullable=False),
+    Column("token", PlainText, nullable=False),
+    UniqueConstraint("call_id"),
+    Index("ix_queued_calls_priority_place", text("priority DESC"), "place"),
+)
