@@ -34,6 +34,9 @@ ENGINE_FAILURES: tuple[type[Exception], ...] = (
 TRANSLATIONS: tuple[tuple[type[Exception], type[FaasError]], ...] = (
     (docker_errors.ImageNotFound, ImageNotAvailableError),
     (docker_errors.APIError, EngineError),
+    (docker_errors.InvalidRepository, EngineError),
+    (docker_errors.InvalidConfigFile, EngineError),
+    (docker_errors.NullResource, EngineError),
     # The SDK dresses the connection error of its first request as a bare DockerException.
     (docker_errors.DockerException, EngineUnavailableError),
     (requests.exceptions.RequestException, EngineUnavailableError),
@@ -46,9 +49,10 @@ TRANSLATIONS: tuple[tuple[type[Exception], type[FaasError]], ...] = (
 def translate(error: Exception, what: str) -> FaasError:
     """The error to raise when `what` failed ("create container ..."), with the engine's own words."""
     ours = next(ours for theirs, ours in TRANSLATIONS if isinstance(error, theirs))
-    if isinstance(error, docker_errors.APIError):
-        return ours(f"{what}: {error.explanation or error}")
-    return ours(f"{what}: the Docker Engine does not answer ({error}); is it running, and may this user reach it?")
+    if ours is EngineUnavailableError:
+        return ours(f"{what}: the Docker Engine does not answer ({error}); is it running, and may this user reach it?")
+    words = error.explanation if isinstance(error, docker_errors.APIError) else None
+    return ours(f"{what}: {words or error}")
 
 
 def is_gone(error: BaseException) -> bool:

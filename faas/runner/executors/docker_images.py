@@ -27,7 +27,7 @@ from faas.runner.executors.base import Image
 from faas.runner.executors.docker_engine import is_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import docker
 
@@ -212,12 +212,24 @@ class _Pull:
         self._stopped.set()
 
     def run(self, client: docker.APIClient) -> None:
-        if self._login is None:
-            # `docker login` since the last pull counts.
-            client.reload_config()
-        credentials = self._login and {"username": self._login.username, "password": self._login.password}
-        for line in client.pull(self._reference, stream=True, decode=True, auth_config=credentials):
+        for line in self._progress(client):
             if self._stopped.is_set():
                 return
             if problem := line.get("error"):
                 raise EngineError(f"pull {self._reference}: {problem}")
+
+    def _progress(self, client: docker.APIClient) -> Iterable[dict[str, Any]]:
+        credentials = self._login and {"username": self._login.username, "password": self._login.password}
+        try:
+            if credentials is None:
+                # The SDK looks into ~/.docker/config.json; a `docker login` since the last pull counts.
+                client.reload_config()
+            lines: Iterable[dict[str, Any]] = client.pull(
+                self._reference, stream=True, decode=True, auth_config=credentials
+            )
+        except docker_errors.APIError:
+            raise
+        except docker_errors.DockerException as error:
+            # The credential helper's trouble, not the engine's.
+            raise EngineError(f"pull {self._reference}: {error}") from error
+        return lines

@@ -137,6 +137,10 @@ class AttachedStdio(asyncio.Protocol):
         elif not self.upgraded.done():
             self._read_head(data)
 
+    def eof_received(self) -> None:
+        # Without this asyncio would wait until the rest of standard input is written, which nobody reads any more.
+        self.close()
+
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.resume_writing()
