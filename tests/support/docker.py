@@ -168,9 +168,9 @@ async def script_image(docker_executor: DockerExecutor, script_images: ScriptIma
 
 
 def remove_installation(client: docker.APIClient, installation_id: str) -> list[str]:
-    """Remove all containers of an installation; returns what was there, as "name (state)"."""
-    filters = {"label": f"{INSTALLATION_LABEL}={installation_id}"}
-    left = client.containers(all=True, filters=filters)
+    """Remove all containers of installations whose id begins so; returns what was there, as "name (state)"."""
+    labelled = client.containers(all=True, filters={"label": INSTALLATION_LABEL})
+    left = [entry for entry in labelled if entry["Labels"][INSTALLATION_LABEL].startswith(installation_id)]
     for entry in left:
         with suppress(docker_errors.NotFound):
             client.remove_container(entry["Id"], v=True, force=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import struct
 from collections import deque
 from typing import TYPE_CHECKING, cast
@@ -34,6 +35,7 @@ ENGINE_ERROR = 3
 FRAME_HEAD = struct.Struct(">BxxxL")
 MAX_HEAD_BYTES = 64 * 1024
 END_OF_HEAD = b"\r\n\r\n"
+STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 UPGRADED = (101, 200)
 """200 is what engines without the upgrade answer; the connection is raw after it too."""
 
@@ -169,7 +171,8 @@ class AttachedStdio(asyncio.Protocol):
             return
         head = bytes(self._head[:end])
         rest = bytes(self._head[end + len(END_OF_HEAD) :])
-        status = int(head.split(b" ", 2)[1])
+        status_line = STATUS_LINE.match(head)
+        status = int(status_line[1]) if status_line else 0
         if status in UPGRADED:
             self._is_raw = True
             self._head.clear()
@@ -218,7 +221,7 @@ class AttachedStdio(asyncio.Protocol):
 def _content_length(head: bytes) -> int:
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length":
+        if name.strip().lower() == b"content-length" and value.strip().isdigit():
             return int(value)
     return 0
 

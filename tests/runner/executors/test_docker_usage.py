@@ -1,0 +1,53 @@
+"""What a container has used, from each kind of cgroup and from the engine's statistics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from faas.models import Usage
+from faas.runner.executors.docker_usage import usage_from_cgroup, usage_from_stats
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.mark.parametrize("parent", ["docker/abc", "system.slice/docker-abc.scope"])
+def test_version_2_of_either_driver_is_read(tmp_path: Path, parent: str) -> None:
+    write(tmp_path, {f"{parent}/memory.peak": "4096\n", f"{parent}/cpu.stat": "usage_usec 1500000\nuser_usec 1\n"})
+    assert usage_from_cgroup("abc", tmp_path) == Usage(memory_peak_bytes=4096, cpu_s=1.5)
+
+
+def test_a_kernel_without_memory_peak_tells_the_cpu_time_only(tmp_path: Path) -> None:
+    write(tmp_path, {"docker/abc/cpu.stat": "usage_usec 1500000\n"})
+    assert usage_from_cgroup("abc", tmp_path) == Usage(memory_peak_bytes=None, cpu_s=1.5)
+
+
+def test_version_1_is_read(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "memory/docker/abc/memory.max_usage_in_bytes": "4096\n",
+            "cpuacct/docker/abc/cpuacct.usage": "2500000000\n",
+        },
+    )
+    assert usage_from_cgroup("abc", tmp_path) == Usage(memory_peak_bytes=4096, cpu_s=2.5)
+
+
+def test_a_container_that_is_not_seen_is_not_guessed(tmp_path: Path) -> None:
+    write(tmp_path, {"docker/other/memory.peak": "1\n"})
+    assert usage_from_cgroup("abc", tmp_path) is None
+
+
+def test_statistics_are_the_second_choice() -> None:
+    stats = {"cpu_stats": {"cpu_usage": {"total_usage": 500_000_000}}, "memory_stats": {"max_usage": 10}}
+    assert usage_from_stats(stats) == Usage(memory_peak_bytes=10, cpu_s=0.5)
+    assert usage_from_stats({"cpu_stats": {"cpu_usage": {"total_usage": 0}}, "memory_stats": {}}) is None
+    assert usage_from_stats({}) is None
