@@ -178,13 +178,15 @@ queued_calls = Table(
     # The order of dispatch; a call that comes back keeps its place.
     Column("place", _SEQUENCE, Identity(always=True), primary_key=True),
     Column("call_id", CALL_ID, nullable=False),
-    Column("priority", Integer, nullable=False),
+    # The priority, turned round so that one index has both in the order of turns: 0 is first.
+    Column("rank", Integer, nullable=False),
     Column("fairness_key", PlainText, nullable=False),
-    # Seconds since the epoch by the database's clock (PostgreSQL) or this machine's (SQLite).
-    Column("due_at", Double, nullable=False),
-    Column("free_at", Double, nullable=False),
+    # From when on it can be leased, in seconds since the epoch: when it is due, or when its lease runs out. By the
+    # clock of PostgreSQL, which all nodes share; by this machine's on SQLite.
+    Column("available_at", Double, nullable=False),
+    # Both empty while nobody holds it.
     Column("owner", PlainText, nullable=False),
     Column("token", PlainText, nullable=False),
     UniqueConstraint("call_id"),
-    Index("ix_queued_calls_priority_place", text("priority DESC"), "place"),
+    Index("ix_queued_calls_rank_place", "rank", "place"),
 )

@@ -56,16 +56,15 @@ def upgrade() -> None:
             "place", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(always=True), nullable=False
         ),
         sa.Column("call_id", CALL_ID, nullable=False),
-        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
         sa.Column("fairness_key", sa.Text(), nullable=False),
-        sa.Column("due_at", sa.Double(), nullable=False),
-        sa.Column("free_at", sa.Double(), nullable=False),
+        sa.Column("available_at", sa.Double(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("token", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("place", name="pk_queued_calls"),
         sa.UniqueConstraint("call_id", name="uq_queued_calls_call_id"),
     )
-    op.create_index("ix_queued_calls_priority_place", "queued_calls", [sa.text("priority DESC"), "place"])
+    op.create_index("ix_queued_calls_rank_place", "queued_calls", ["rank", "place"])
 
 
 def _create_calls() -> None:

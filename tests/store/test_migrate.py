@@ -1,0 +1,106 @@
+"""The schema: made from nothing by the migrations, the same as the tables say, and never downgraded."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, make_url, text
+
+from faas.errors import SchemaTooNewError, StoreUnavailableError
+from faas.models import App
+from faas.store.engine import open_store
+from faas.store.tables import metadata
+from tests.support.services import free_port
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    url: str = request.getfixturevalue(name)
+    return url
+
+
+async def execute(engine: AsyncEngine, statement: str) -> list[tuple[object, ...]]:
+    async with engine.begin() as connection:
+        result = await connection.execute(text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+async def test_the_migrations_make_the_tables_that_the_code_draws(database_url: str) -> None:
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, metadata))
+
+    async with open_store(database_url) as store, store.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_ten_nodes_may_start_on_one_empty_database_together(database_url: str) -> None:
+    async def start(number: int) -> None:
+        async with open_store(database_url) as store:
+            await store.apps.insert(App(name=f"app-{number}"))
+
+    await asyncio.gather(*[start(number) for number in range(10)])
+    async with open_store(database_url) as store:
+        assert len(await store.apps.list()) == 10
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        await store.apps.insert(App(name="demo"))
+        await execute(store.engine, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaTooNewError, match="revision 9999") as caught:
+        async with open_store(database_url):
+            pass
+    assert caught.value.revision == "9999"
+
+
+async def test_sqlite_is_durable_private_and_keeps_its_references(sqlite_url: str) -> None:
+    async with open_store(sqlite_url) as store:
+        settings = [
+            (await execute(store.engine, f"PRAGMA {name}"))[0][0]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+        full = 2
+        assert settings == ["wal", full, 1, 5000]
+    path = make_url(sqlite_url).database
+    assert path is not None
+    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite+aiosqlite://",
+        "sqlite+aiosqlite:////proc/nowhere/faas.db",
+        "postgresql+asyncpg://nobody@127.0.0.1:{port}/nothing",
+        "no url at all",
+    ],
+)
+async def test_a_database_that_can_not_be_reached_is_said_to_be(url: str) -> None:
+    with pytest.raises(StoreUnavailableError):
+        async with open_store(url.format(port=free_port())):
+            pass
+
+
+async def test_a_file_that_is_no_database_is_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "faas.db"
+    path.write_bytes(b"this is not SQLite" * 100)
+    with pytest.raises(StoreUnavailableError, match="not a database"):
+        async with open_store(f"sqlite+aiosqlite:///{path}"):
+            pass
+
+
+@pytest.mark.postgres
+async def test_the_words_of_libpq_for_encryption_are_understood(postgres_url: str) -> None:
+    async with open_store(f"{postgres_url}?sslmode=prefer") as store:
+        await store.ping()
