@@ -50,9 +50,6 @@ class Settings(BaseSettings):
         description="`sql:` keeps the call queue in the database; `redis://HOST:PORT/DB` in Redis 7 or newer.",
     )
     executor: Literal["docker"] = Field("docker", description="What runs the containers.")
-    role: Literal["all", "api", "runner"] = Field(
-        "all", description="`all`; `api` runs no queued calls; `runner` runs queued calls and serves no control API."
-    )
     node_name: str = Field("", description="Name of this node in call records; empty is the host's name.")
 
     # --- logs

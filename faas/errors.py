@@ -40,6 +40,7 @@ __all__ = [
     "QueueUnavailableError",
     "RequestTimeoutError",
     "ResponseTooLargeError",
+    "ResultNotKeptError",
     "RouteExistsError",
     "RouteNotFoundError",
     "SchemaTooNewError",
@@ -188,6 +189,13 @@ class CallExpiredError(FaasError):
 
     http_status = 410
     code = "call_expired"
+
+
+class ResultNotKeptError(FaasError):
+    """The call has ended, its answer was not kept."""
+
+    http_status = 404
+    code = "result_not_kept"
 
 
 class CallNotFinishedError(FaasError):

@@ -36,6 +36,7 @@ from faas.tasks import TaskSet
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from faas.metrics import Metrics
     from faas.runner.capacity import Capacity, Reservation
     from faas.runner.executors.base import Container, Stdio
     from faas.runner.functions import Function
@@ -78,20 +79,24 @@ class Agent:
         capacity: Capacity,
         options: AgentOptions,
         *,
+        metrics: Metrics,
         observe: Callable[[Invocation], None],
     ) -> None:
         self._launcher = launcher
+        self._metrics = metrics
         self._options = options
         self._observe = observe
         self._tasks = TaskSet("agent")
         self._is_closing = False
         self._all_ended = asyncio.Event()
-        self.pool = Pool(capacity, self, max_waiting=options.max_waiting)
+        self.pool = Pool(capacity, self, max_waiting=options.max_waiting, on_evicted=metrics.container_evicted)
         self.running: dict[str, Invocation] = {}
         """Every call that has not ended, waiting ones too, by id."""
         self.completed = 0
         self.containers: set[str] = set()
         """Engine ids of all containers that this agent answers for."""
+        self.socket_dirs: set[str] = set()
+        """Names of the socket folders of hot containers."""
 
     def __repr__(self) -> str:
         return f"<Agent {len(self.running)} calls, {len(self.containers)} containers, {self.pool!r}>"
@@ -268,15 +273,17 @@ class Agent:
     async def _launch(self, container: HotContainer) -> None:
         error: FaasError
         try:
-            await self._launcher.open(container, on_created=self.containers.add)
+            await self._launcher.open(container, self)
         except FaasError as failure:
             error = failure
         except Exception:
             logger.exception("launch_failed", extra={"function": str(container.function)})
             error = InternalError()
         else:
+            self._metrics.container_started(container.timings.create_s + container.timings.start_s)
             self.pool.launched(container)
             return
+        self._metrics.container_start_failed()
         if isinstance(error, StartFailedError):
             error = await self._why_not_started(container, error)
         logger.warning("container_not_started", extra={"function": str(container.function), "error": error.message})
@@ -391,6 +398,8 @@ class Agent:
         await self._until_done(lambda: self._launcher.close(container))
         if container.engine is not None:
             self.containers.discard(container.engine.id)
+        if container.socket_dir_or_none is not None:
+            self.socket_dirs.discard(container.socket_dir_or_none.name)
 
     async def _forget(self, container: Container) -> None:
         await self._until_done(container.remove)

@@ -204,6 +204,7 @@ class HotContainer:
         invocation = self.invocation
         if invocation is not None:
             invocation.status = status
+            invocation.response_headers = headers
             invocation.sink.start(invocation, status, headers, content_length)
 
     def response_body(self, data: bytes) -> None:

@@ -91,6 +91,7 @@ class Invocation:
 
     __slots__ = (
         "accepted_at",
+        "attempt",
         "body",
         "container_id",
         "content_length",
@@ -104,6 +105,7 @@ class Invocation:
         "log",
         "method",
         "response_bytes",
+        "response_headers",
         "runner",
         "running_since",
         "sink",
@@ -141,6 +143,8 @@ class Invocation:
         self.stream = stream
         self.content_length = content_length
         """Of a streamed body, when the caller declared it."""
+        self.attempt = 0
+        """Which attempt of a queued call this is; 0 for a sync call."""
         # How it goes.
         self.state = State.WAITING
         self.accepted_at = monotonic()
@@ -157,6 +161,7 @@ class Invocation:
         """What runs it, while it runs."""
         # How it ended.
         self.status = 0
+        self.response_headers: Headers = []
         self.response_bytes = 0
         self.error: FaasError | None = None
         self.exit_code: int | None = None

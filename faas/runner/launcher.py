@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from faas.clock import monotonic
 from faas.errors import FaasError, ImageGoneError, ImageNotAvailableError, StartTimeoutError
@@ -18,7 +18,7 @@ from faas.runner.formats import default
 from faas.runner.formats.base import SOCKET_DIR_IN_CONTAINER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from faas.runner.container import HotContainer
@@ -48,6 +48,18 @@ class LauncherOptions:
     tmpfs_mib: int
 
 
+class Holder(Protocol):
+    """Who answers for what was made, so that the reaper leaves it alone."""
+
+    @property
+    def containers(self) -> set[str]:
+        """Engine ids."""
+
+    @property
+    def socket_dirs(self) -> set[str]:
+        """Names of socket folders."""
+
+
 class Launcher:
     """Makes the containers of one node."""
 
@@ -59,8 +71,8 @@ class Launcher:
         self._starts = asyncio.Semaphore(options.max_parallel_starts)
         self.formats = formats
 
-    async def open(self, container: HotContainer, *, on_created: Callable[[str], None]) -> None:
-        """Bring a hot container to the point where it can run a call; `on_created` gets its engine id.
+    async def open(self, container: HotContainer, holder: Holder) -> None:
+        """Bring a hot container to the point where it can run a call.
 
         On `FaasError` or cancellation the container is left for `close`, whatever was made of it.
         """
@@ -68,7 +80,8 @@ class Launcher:
         image = await self._image(function, timings)
         needs_dir = container.format.needs_socket_dir
         if needs_dir:
-            container.socket_dir_or_none = self._make_socket_dir()
+            container.socket_dir_or_none = folder = self._make_socket_dir()
+            holder.socket_dirs.add(folder.name)
         spec = self._spec(
             function,
             image,
@@ -78,7 +91,7 @@ class Launcher:
         )
         async with self._starts:
             container.engine = await self._create(spec, function, timings)
-            on_created(container.engine.id)
+            holder.containers.add(container.engine.id)
             container.stdio_or_none = await container.engine.attach(container)
             began = monotonic()
             try:

@@ -23,7 +23,7 @@ from faas.models import FormatName
 from faas.runner.container import ContainerState, HotContainer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from faas.runner.capacity import Capacity, Reservation
     from faas.runner.functions import Function
@@ -92,17 +92,17 @@ class FunctionPool:
 class Pool:
     """The containers of one node."""
 
-    def __init__(self, capacity: Capacity, user: PoolUser, *, max_waiting: int) -> None:
+    def __init__(self, capacity: Capacity, user: PoolUser, *, max_waiting: int, on_evicted: Callable[[], None]) -> None:
         self._capacity = capacity
         self._user = user
         self._max_waiting = max_waiting
+        self._on_evicted = on_evicted
         self._pools: dict[str, FunctionPool] = {}
         self._short: dict[str, FunctionPool] = {}
         """Functions that lack memory, in order of arrival."""
         self._stopping_mib = 0
         """Memory that containers which are being ended still hold."""
         self.is_closed = False
-        self.evictions = 0
         capacity.on_freed = self._serve_short
 
     def __repr__(self) -> str:
@@ -190,7 +190,7 @@ class Pool:
             return
         for container in sorted(idle, key=lambda one: one.idle_since):
             self._pools[container.function.key].idle.remove(container)
-            self.evictions += 1
+            self._on_evicted()
             self.stop(container)
             missing_mib -= container.reservation.memory_mib
             if missing_mib <= 0:

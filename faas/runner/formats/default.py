@@ -113,7 +113,8 @@ class ColdCall:
         self._stdout.seek(0)
         chunk = self._stdout.read(_CHUNK_BYTES)
         invocation.status = 200
-        sink.start(invocation, 200, [(b"content-type", _sniff(chunk))], self._size)
+        invocation.response_headers = [(b"content-type", _sniff(chunk))]
+        sink.start(invocation, 200, invocation.response_headers, self._size)
         while chunk:
             invocation.response_bytes += len(chunk)
             sink.write(chunk)

@@ -1,0 +1,487 @@
+"""The life of a call: accept it for later, run it when its turn comes, tell what became of it, end it.
+
+    submit: record committed -> id dispatched -> 202
+    worker: id leased -> attempt begun (the record counts it) -> run by the agent -> attempt finished -> id acked
+
+The database is the truth: an attempt may only finish the call while it is its latest, and the sweeper dispatches
+again whatever is unfinished and unknown to the queue. Sync calls go straight from the data plane to the agent; here
+they are only looked up and cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+from faas.clock import monotonic, utc_now
+from faas.errors import (
+    CallCancelledError,
+    CallExpiredError,
+    CallNotFinishedError,
+    CallNotFoundError,
+    EngineUnavailableError,
+    FaasError,
+    InvalidRequestError,
+    LostError,
+    ResultNotKeptError,
+    ShuttingDownError,
+    StoreUnavailableError,
+    TooManyAttemptsError,
+)
+from faas.ids import created_at_of, is_call_id, new_id
+from faas.models import Call, CallLog, CallResult, CallStatus, CallType
+from faas.queue.base import Lease, Ticket
+from faas.recorder import EndedCall, outcome_of
+from faas.runner.invocation import Invocation, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from faas.models import CallRequest, Route
+    from faas.queue.base import CallQueue
+    from faas.recorder import Recorder
+    from faas.runner.agent import Agent
+    from faas.runner.functions import Function, FunctionTable
+    from faas.store.engine import Store
+    from faas.wire.headers import Headers
+
+__all__ = ["Calls", "CallsOptions", "Stats"]
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+"""How often a waiter looks into the database, for calls that end on another node."""
+
+SWEEP_S = 10.0
+SWEEP_AGE_S = 10.0
+"""A call must be this old before the sweeper asks whether the queue knows it: it may be just being dispatched."""
+
+SWEEP_PAGE = 500
+PURGE_S = 60.0
+RETRY_S = 2.0
+"""Pause before a call runs again when the platform, not the function, was at fault."""
+
+OUTSIDE_LEASE_S = 60.0
+"""How long a worker outside may take; IronFunctions' reservation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsOptions:
+    """Settings that concern calls."""
+
+    node: str
+    max_attempts: int
+    max_result_bytes: int
+    retention_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Calls of this node: waiting for a container, running, ended since it started."""
+
+    queue: int
+    running: int
+    complete: int
+
+
+class Calls:
+    """All calls, as seen from one node."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: CallQueue,
+        agent: Agent,
+        table: FunctionTable,
+        recorder: Recorder,
+        options: CallsOptions,
+        *,
+        render_error: Callable[[FaasError, str], CallResult],
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._agent = agent
+        self._table = table
+        self._recorder = recorder
+        self._options = options
+        self._render_error = render_error
+        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._outside: dict[str, tuple[Lease, Call]] = {}
+        recorder.on_ended = self._wake
+
+    # --- accept
+
+    async def submit(
+        self, function: Function, request: CallRequest, *, priority: int = 0, not_before: datetime | None = None
+    ) -> Call:
+        """Accept a call for later; when this returns it is on disk and will run.
+
+        Raises `StoreUnavailableError`, `QueueUnavailableError`; then nothing was accepted.
+        """
+        is_delayed = not_before is not None and not_before > utc_now()
+        call_id = new_id()
+        call = Call(
+            id=call_id,
+            app_name=function.app_name,
+            path=function.path,
+            type=CallType.ASYNC,
+            status=CallStatus.DELAYED if is_delayed else CallStatus.QUEUED,
+            created_at=created_at_of(call_id),
+            priority=priority,
+            not_before=not_before,
+        )
+        await self._store.calls.insert(call, request)
+        try:
+            await self._queue.dispatch(_ticket(call))
+        except FaasError:
+            await self._store.calls.delete_unaccepted(call.id)
+            raise
+        return call
+
+    # --- run
+
+    async def run_queued(self, call_id: str) -> float | None:
+        """Run a call whose id this node has leased, to its end.
+
+        Returns None when there is nothing left to do, else the seconds after which it should run again. Cancelling
+        this kills the call's container and gives the call back.
+        """
+        call = await self._store.calls.begin_attempt(call_id, node=self._options.node, started_at=utc_now())
+        if call is None:
+            return None
+        request = await self._store.calls.request(call_id)
+        sink = _Collector(self._options.max_result_bytes)
+        invocation: Invocation | None = None
+        try:
+            if request is None:
+                raise CallNotFoundError("The call's request is gone")
+            if call.attempt > self._options.max_attempts:
+                raise TooManyAttemptsError(
+                    f"The node died each of the {self._options.max_attempts} times it ran this call (max_attempts)"
+                )
+            function = self._table.get(call.app_name, call.path)
+            invocation = _invocation(call, function, request, sink)
+            self._agent.start(invocation, queue_timeout_s=math.inf)
+            await self._until_ended(sink, invocation)
+        except asyncio.CancelledError:
+            await self._store.calls.requeue(call.id, call.attempt)
+            raise
+        except FaasError as error:
+            sink.error = error
+        if isinstance(sink.error, EngineUnavailableError | ShuttingDownError):
+            await self._store.calls.requeue(call.id, call.attempt)
+            return RETRY_S
+        await self._finish(call, invocation, sink)
+        return None
+
+    async def _until_ended(self, sink: _Collector, invocation: Invocation) -> None:
+        try:
+            await asyncio.shield(sink.ended)
+        except asyncio.CancelledError:
+            self._agent.stop(invocation, LostError("The call was given back"))
+            await sink.ended
+            raise
+
+    async def _finish(self, call: Call, invocation: Invocation | None, sink: _Collector) -> None:
+        attempt = call.attempts[-1]
+        log = None
+        if invocation is not None:
+            ended = EndedCall(invocation)
+            began_at = attempt.started_at
+            attempt = replace(
+                ended.attempt(call.attempt, self._options.node), started_at=began_at, completed_at=utc_now()
+            )
+            log = ended.call_log()
+        result = sink.result() if sink.error is None else self._render_error(sink.error, call.id)
+        status, reason, text = outcome_of(sink.error, result.status_code)
+        attempt = replace(attempt, reason=reason, error=text)
+        final = call.ended(status, completed_at=utc_now(), reason=reason, error=text, result=result.info)
+        if not await self._store.calls.finish(final, attempt, result, log):
+            logger.warning("attempt_was_superseded", extra={"call_id": call.id, "attempt": attempt.number})
+        self._wake(call.id)
+
+    # --- look
+
+    async def get(self, call_id: str, *, wait_s: float = 0) -> Call:
+        """The record, after the call's end or `wait_s`.
+
+        Raises `CallNotFoundError`, and `CallExpiredError` for ids older than the retention.
+        """
+        deadline = monotonic() + wait_s
+        while True:
+            # Registered before the look, so that an end in between is not missed.
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.setdefault(call_id, set()).add(future)
+            try:
+                call = await self._look(call_id)
+                left_s = deadline - monotonic()
+                if call.status.is_final or left_s <= 0:
+                    return call
+                await asyncio.wait([future], timeout=min(left_s, POLL_S))
+            finally:
+                self._stop_waiting(call_id, future)
+
+    async def _look(self, call_id: str) -> Call:
+        invocation = self._agent.running.get(call_id)
+        if invocation is not None and invocation.attempt == 0:
+            return _running_view(invocation)
+        ended = self._recorder.get(call_id)
+        if ended is not None:
+            return self._recorder.view(ended)
+        call = await self._store.calls.get(call_id)
+        if call is None:
+            self._raise_missing(call_id)
+        return call
+
+    def _raise_missing(self, call_id: str) -> NoReturn:
+        if is_call_id(call_id):
+            age = utc_now() - created_at_of(call_id)
+            if age > timedelta(seconds=self._options.retention_s):
+                raise CallExpiredError(
+                    f"The call's record is gone: records are kept for {self._options.retention_s} s (retention_s)"
+                )
+        raise CallNotFoundError
+
+    async def result(self, call_id: str) -> CallResult:
+        """What a caller who waited would have got.
+
+        Raises as `get`, `CallNotFinishedError`, and `ResultNotKeptError` for a sync call's answer.
+        """
+        call = await self.get(call_id)
+        if not call.status.is_final:
+            raise CallNotFinishedError(f"The call is {call.status.value}; ask again, or wait with ?wait=")
+        ended = self._recorder.get(call_id)
+        result = self._recorder.result(ended) if ended is not None else await self._store.calls.result(call_id)
+        if result is None and call.status is CallStatus.CANCELLED:
+            result = self._render_error(CallCancelledError(), call_id)
+        if result is None:
+            raise ResultNotKeptError("The answer of a sync call went to its caller and is not kept")
+        return result
+
+    async def log(self, call_id: str) -> CallLog:
+        """What its function wrote to standard error, so far. Raises as `get`."""
+        invocation = self._agent.running.get(call_id)
+        buffer = invocation.log if invocation is not None else None
+        if buffer is not None:
+            return CallLog(data=buffer.getvalue(), is_truncated=buffer.is_truncated)
+        await self._look(call_id)
+        ended = self._recorder.get(call_id)
+        log = ended.call_log() if ended is not None else await self._store.calls.log(call_id)
+        return log or CallLog(data=b"")
+
+    async def list_calls(
+        self,
+        app_name: str,
+        *,
+        status: CallStatus | None = None,
+        path: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        cursor: str | None = None,
+        limit: int = 30,
+    ) -> tuple[list[Call], str | None]:
+        """A page of an app's calls, newest first, and the cursor of the next; sync calls come within a second."""
+        return await self._store.calls.list(
+            app_name, status=status, path=path, since=since, until=until, cursor=cursor, limit=limit
+        )
+
+    def stats(self) -> Stats:
+        """How much there is to do on this node."""
+        states = [invocation.state for invocation in self._agent.running.values()]
+        return Stats(
+            queue=states.count(State.WAITING), running=states.count(State.RUNNING), complete=self._agent.completed
+        )
+
+    # --- end
+
+    async def cancel(self, call_id: str) -> Call:
+        """End a call: one that waits never runs, one that runs is dead when this returns; an ended one stays so.
+
+        Raises as `get`, and `InvalidRequestError` when it runs on another node.
+        """
+        for _ in range(3):  # it may begin, or end, while we look
+            call = await self._look(call_id)
+            if call.status.is_final:
+                return call
+            invocation = self._agent.running.get(call_id)
+            if invocation is not None:
+                self._agent.stop(invocation, CallCancelledError())
+                return await self.get(call_id, wait_s=30.0)
+            if await self._store.calls.cancel_waiting(call_id, utc_now()):
+                await self._queue.discard(call_id)
+                self._wake(call_id)
+                return await self._look(call_id)
+            await asyncio.sleep(0.05)
+        node = call.attempts[-1].node if call.attempts else "another node"
+        raise InvalidRequestError(f"The call runs on {node}; cancel it there")
+
+    # --- workers outside, IronFunctions' /tasks
+
+    async def lease_task(self) -> tuple[Call, Route, CallRequest] | None:
+        """Give one queued call to a worker outside, for a minute."""
+        leases = await self._queue.lease(owner="outside", max_count=1, lease_s=OUTSIDE_LEASE_S, wait_s=0)
+        for lease in leases:
+            call = await self._store.calls.begin_attempt(lease.call_id, node="outside", started_at=utc_now())
+            request = await self._store.calls.request(lease.call_id)
+            if call is None or request is None:
+                await self._queue.ack(lease)
+                continue
+            self._outside[call.id] = (lease, call)
+            return call, await self._store.routes.get(call.app_name, call.path), request
+        return None
+
+    async def finish_task(self, call_id: str) -> None:
+        """A worker outside has run a call it leased here; raises `CallNotFoundError`."""
+        if call_id not in self._outside:
+            raise CallNotFoundError("No such task is leased; its lease may have run out")
+        lease, call = self._outside.pop(call_id)
+        done = call.ended(CallStatus.SUCCESS, completed_at=utc_now())
+        await self._store.calls.finish(done, call.attempts[-1], None, None)
+        await self._queue.ack(lease)
+        self._wake(call_id)
+
+    # --- housekeeping
+
+    async def sweep_forever(self) -> None:
+        """Dispatch again, now and then, what is unfinished and unknown to the queue."""
+        age_s = 0.0  # at start nothing can be in the middle of being dispatched by this node
+        while True:
+            try:
+                await self.sweep(utc_now() - timedelta(seconds=age_s))
+            except FaasError as error:
+                logger.warning("sweep_failed", extra={"error": error.message})
+            age_s = SWEEP_AGE_S
+            await asyncio.sleep(SWEEP_S)
+
+    async def sweep(self, before: datetime) -> int:
+        """Dispatch what was created before, is unfinished and unknown to the queue; returns how many."""
+        count, after = 0, None
+        while True:
+            page = await self._store.calls.unfinished(before=before, limit=SWEEP_PAGE, after=after)
+            if not page:
+                return count
+            known = await self._queue.known([one.call_id for one in page])
+            for one in page:
+                if one.call_id not in known and one.call_id not in self._agent.running:
+                    count += 1
+                    await self._queue.dispatch(
+                        Ticket(
+                            call_id=one.call_id,
+                            priority=one.priority,
+                            not_before=one.not_before,
+                            fairness_key=one.app_name,
+                        )
+                    )
+            after = page[-1].call_id
+
+    async def purge_forever(self) -> None:
+        """Delete records past their retention."""
+        while True:
+            try:
+                before = utc_now() - timedelta(seconds=self._options.retention_s)
+                while await self._store.calls.purge(before=before, limit=SWEEP_PAGE):
+                    pass
+            except StoreUnavailableError as error:
+                logger.warning("purge_failed", extra={"error": error.message})
+            await asyncio.sleep(PURGE_S)
+
+    # --- waiting
+
+    def _wake(self, call_id: str) -> None:
+        if self._waiters:
+            for future in self._waiters.get(call_id, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    def _stop_waiting(self, call_id: str, future: asyncio.Future[None]) -> None:
+        futures = self._waiters[call_id]
+        futures.discard(future)
+        if not futures:
+            del self._waiters[call_id]
+
+
+class _Collector:
+    """The sink of an async call: keeps the answer, up to a limit."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._status = 0
+        self._headers: Headers = []
+        self._body = bytearray()
+        self._is_truncated = False
+        self.error: FaasError | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self, invocation: Invocation, status: int, headers: Headers, content_length: int | None) -> None:
+        self._status = status
+        extra = invocation.function.response_headers
+        names = {name for name, _ in extra}
+        self._headers = [header for header in headers if header[0] not in names] + list(extra)
+
+    def write(self, data: bytes) -> None:
+        room = self._max_bytes - len(self._body)
+        if len(data) > room:
+            self._is_truncated = True
+            data = data[:room]
+        self._body += data
+
+    def flush(self) -> None:
+        pass
+
+    async def drain(self) -> None:
+        pass
+
+    def finish(self, invocation: Invocation) -> None:
+        self.ended.set_result(None)
+
+    def fail(self, invocation: Invocation, error: FaasError) -> None:
+        self.error = error
+        self.ended.set_result(None)
+
+    def result(self) -> CallResult:
+        return CallResult(
+            status_code=self._status,
+            headers=tuple(self._headers),
+            body=bytes(self._body),
+            is_truncated=self._is_truncated,
+        )
+
+
+def _ticket(call: Call) -> Ticket:
+    return Ticket(call_id=call.id, priority=call.priority, not_before=call.not_before, fairness_key=call.app_name)
+
+
+def _invocation(call: Call, function: Function, request: CallRequest, sink: _Collector) -> Invocation:
+    invocation = Invocation(
+        call.id,
+        function,
+        sink,
+        method=request.method.encode("latin-1"),
+        url=request.url.encode("latin-1"),
+        headers=list(request.headers),
+        body=request.body,
+    )
+    invocation.attempt = call.attempt
+    return invocation
+
+
+def _running_view(invocation: Invocation) -> Call:
+    is_running = invocation.state is State.RUNNING
+    created_at = created_at_of(invocation.id)
+    return Call(
+        id=invocation.id,
+        app_name=invocation.function.app_name,
+        path=invocation.function.path,
+        type=CallType.SYNC,
+        status=CallStatus.RUNNING if is_running else CallStatus.QUEUED,
+        created_at=created_at,
+        started_at=created_at + timedelta(seconds=invocation.running_since - invocation.accepted_at)
+        if is_running
+        else None,
+        attempt=1 if is_running else 0,
+    )

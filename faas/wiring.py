@@ -1,0 +1,412 @@
+"""The composition root: settings in, an open node out. The only room that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import signal
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+import uvloop
+
+from faas import __version__, logs
+from faas.api.app import build_app
+from faas.api.dataplane import DataPlane
+from faas.api.errors import error_body, error_headers
+from faas.calls import Calls, CallsOptions
+from faas.catalog import Catalog, Limits
+from faas.errors import FaasError, ShuttingDownError
+from faas.ids import new_id
+from faas.metrics import Metrics
+from faas.models import CallResult, FormatName
+from faas.queue.sql import SqlQueue
+from faas.queue.worker import Worker
+from faas.recorder import Recorder
+from faas.runner.agent import Agent, AgentOptions
+from faas.runner.capacity import Capacity, node_memory_mib
+from faas.runner.executors.docker import DockerExecutor, DockerOptions
+from faas.runner.formats.http import HttpFormat
+from faas.runner.formats.http_stream import HttpStreamFormat
+from faas.runner.functions import FunctionTable
+from faas.runner.launcher import Launcher, LauncherOptions
+from faas.runner.reaper import Reaper
+from faas.store.engine import open_store
+from faas.tasks import TaskSet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+    from faas.config import Settings
+    from faas.queue.base import CallQueue
+    from faas.runner.executors.base import Executor
+    from faas.runner.formats.base import HotFormat
+    from faas.store.engine import Store
+
+__all__ = ["Node", "open_node", "serve"]
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 75
+"""How long an idle client connection is kept; nginx's number, longer than what proxies in front of us assume."""
+
+BACKLOG = 2048
+
+
+class StartupError(FaasError):
+    """The node can't start; the message says what to do."""
+
+    code = "startup"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """An open node."""
+
+    settings: Settings
+    app: FastAPI
+    plane: DataPlane
+    agent: Agent
+    calls: Calls
+    catalog: Catalog
+    metrics: Metrics
+    tasks: TaskSet
+    stop_fetching: Any
+    drain: Any
+
+
+@asynccontextmanager
+async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncIterator[Node]:
+    """Build everything a node is made of, in order; what was opened is closed in the reverse order.
+
+    `on_failure(error)` is called when a part of the node dies that it can't do without.
+    """
+    async with AsyncExitStack() as stack:
+        installation_id = stack.enter_context(_own_data_dir(settings.data_dir))
+        boot_id = new_id()
+        node_name = settings.node_name or socket.gethostname()
+        tasks = await stack.enter_async_context(TaskSet("node", on_failure=on_failure))
+
+        store = await stack.enter_async_context(open_store(settings.database_url))
+        queue = await stack.enter_async_context(_open_queue(settings, store))
+        executor = await stack.enter_async_context(
+            DockerExecutor(
+                DockerOptions.from_settings(settings, installation_id=installation_id, boot_id=boot_id),
+                on_failure=on_failure,
+            )
+        )
+
+        metrics = Metrics()
+        table = FunctionTable()
+        capacity = Capacity(node_memory_mib(settings.memory_mib))
+        recorder = Recorder(
+            store.calls,
+            metrics,
+            node=node_name,
+            recent_calls=settings.recent_calls,
+            per_second=settings.record_sync_per_s,
+            render_error=_render_error,
+        )
+        sockets_dir = settings.data_dir.absolute() / "sockets"
+        agent = Agent(
+            _launcher(settings, executor, sockets_dir),
+            capacity,
+            AgentOptions(
+                queue_timeout_s=settings.queue_timeout_s,
+                max_waiting=settings.max_waiting_per_function,
+                max_response_bytes=settings.max_response_bytes,
+                max_log_bytes=settings.max_log_bytes,
+            ),
+            metrics=metrics,
+            observe=recorder.observe,
+        )
+        table.on_retired = agent.pool.retire
+        calls = Calls(
+            store,
+            queue,
+            agent,
+            table,
+            recorder,
+            CallsOptions(
+                node=node_name,
+                max_attempts=settings.max_attempts,
+                max_result_bytes=settings.max_result_bytes,
+                retention_s=settings.retention_s,
+            ),
+            render_error=_render_error,
+        )
+        catalog = Catalog(
+            store,
+            resolve_image=lambda reference, pull: executor.resolve_image(reference, pull=pull),
+            listener=table,
+            limits=Limits(
+                node_memory_mib=capacity.total_mib,
+                max_timeout_s=settings.max_timeout_s,
+                max_idle_timeout_s=settings.max_idle_timeout_s,
+            ),
+        )
+        await catalog.load()
+
+        # What an earlier boot left is removed before the first container is made and before the first call is fetched.
+        reaper = Reaper(
+            boot_id=boot_id,
+            list_ours=executor.list_ours,
+            remove=executor.remove,
+            is_known=agent.containers.__contains__,
+            sockets_dir=sockets_dir,
+            is_socket_dir_known=agent.socket_dirs.__contains__,
+        )
+        await reaper.reap_other_boots()
+        await queue.release_owned(installation_id)
+
+        worker = Worker(
+            queue,
+            calls.run_queued,
+            owner=f"{installation_id}/{boot_id}",
+            concurrency=settings.async_concurrency,
+            lease_s=settings.lease_s,
+        )
+        plane = DataPlane(
+            table,
+            agent,
+            calls.submit,
+            max_header_bytes=settings.max_header_bytes,
+            max_request_bytes=settings.max_request_bytes,
+            max_async_request_bytes=settings.max_async_request_bytes,
+            max_response_bytes=settings.max_response_bytes,
+            request_read_timeout_s=settings.request_read_timeout_s,
+        )
+        _add_probes(metrics, queue, agent, capacity)
+        draining = asyncio.Event()
+        app = build_app(
+            catalog=catalog,
+            calls_of_node=calls,
+            render_metrics=metrics.render,
+            readiness={
+                "store": store.ping,
+                "engine": _engine_check(executor),
+                "serving": _serving_check(draining),
+            },
+            jwt_auth_key=settings.jwt_auth_key.get_secret_value(),
+        )
+
+        tasks.supervise(agent.sweep_forever(), name="agent sweep")
+        tasks.supervise(plane.sweep_forever(), name="data plane sweep")
+        tasks.supervise(recorder.write_forever(), name="recorder")
+        tasks.supervise(calls.sweep_forever(), name="call sweep")
+        tasks.supervise(calls.purge_forever(), name="call purge")
+        tasks.supervise(reaper.run(), name="reaper")
+        tasks.supervise(worker.renew_forever(), name="lease renewal")
+        fetching = tasks.supervise(worker.fetch_forever(), name="fetch") if settings.async_concurrency else None
+
+        def stop_fetching() -> None:
+            draining.set()
+            if fetching is not None:
+                fetching.cancel()
+
+        async def drain() -> None:
+            """Stop accepting; wait for what is in flight, with a deadline; kill the rest, and say how many."""
+            stop_fetching()
+            given_back = await worker.close(settings.shutdown_grace_s)
+            await plane.tasks.wait(1.0)
+            killed = await agent.close(settings.shutdown_grace_s)
+            await plane.tasks.cancel()
+            await recorder.flush()
+            logger.info("node_drained", extra={"given_back": given_back, "killed": killed})
+
+        try:
+            yield Node(
+                settings=settings,
+                app=app,
+                plane=plane,
+                agent=agent,
+                calls=calls,
+                catalog=catalog,
+                metrics=metrics,
+                tasks=tasks,
+                stop_fetching=stop_fetching,
+                drain=drain,
+            )
+        finally:
+            await drain()
+
+
+def serve(settings: Settings) -> int:
+    """Run a node until SIGINT or SIGTERM; returns the process's exit code."""
+    logs.setup(level=settings.log_level, style=settings.log_format)
+    try:
+        return uvloop.run(_serve(settings))
+    except FaasError as error:
+        logger.error("node_not_started", extra={"code": error.code, "error": error.message})  # noqa: TRY400
+        return 1
+
+
+async def _serve(settings: Settings) -> int:
+    failures: list[BaseException] = []
+    servers: list[_Server] = []
+
+    def on_failure(error: BaseException) -> None:
+        failures.append(error)
+        for server in servers:
+            server.should_exit = True
+
+    async with open_node(settings, on_failure=on_failure) as node:
+        server = _Server(
+            uvicorn.Config(
+                node.app,
+                host=settings.host,
+                port=settings.port,
+                http=node.plane.protocol,  # type: ignore[arg-type]  # a factory of protocols is all that is asked of it
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=int(settings.shutdown_grace_s) or 1,
+            ),
+            node,
+        )
+        servers.append(server)
+        await server.serve()
+    return 1 if failures else 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with a node's signals, first log line and first step of the shutdown."""
+
+    def __init__(self, config: uvicorn.Config, node: Node) -> None:
+        super().__init__(config)
+        self._node = node
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            logger.info("node_started", extra={"url": f"http://{host}:{port}", "version": __version__})
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logger.info("node_stopping", extra={"calls": len(self._node.agent.running)})
+        self._node.stop_fetching()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The first signal asks for a polite end, the second for a quick one. Neither is raised again: both are
+        answered by an orderly exit."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _own_data_dir(data_dir: Path) -> Iterator[str]:
+    """Make the folder ours alone for as long as we live; yields the installation's id, which lives in it."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not 0700 for the sockets' parents only: containers reach their folder by mount, nobody else needs to.
+        (data_dir / "sockets").mkdir(mode=0o700, exist_ok=True)
+        lock = (data_dir / "lock").open("w")
+    except OSError as error:
+        raise StartupError(f"The data folder can't be used: {error}; choose another with --data-dir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartupError(
+                f"Another node uses {data_dir.absolute()}; stop it, or choose another folder with --data-dir"
+            ) from None
+        identity = data_dir / "installation_id"
+        if not identity.exists():
+            identity.write_text(new_id())
+        yield identity.read_text().strip()
+
+
+@asynccontextmanager
+async def _open_queue(settings: Settings, store: Store) -> AsyncIterator[CallQueue]:
+    queue: CallQueue
+    if settings.queue_url.startswith("sql:"):
+        queue = SqlQueue(store.engine)
+    else:
+        from faas.queue.redis import RedisQueue
+
+        queue = RedisQueue(settings.queue_url)
+    try:
+        yield queue
+    finally:
+        await queue.close()
+
+
+def _launcher(settings: Settings, executor: Executor, sockets_dir: Path) -> Launcher:
+    formats: dict[FormatName, HotFormat] = {
+        FormatName.HTTP: HttpFormat(max_header_bytes=settings.max_response_header_bytes),
+        FormatName.HTTP_STREAM: HttpStreamFormat(max_header_bytes=settings.max_response_header_bytes),
+    }
+    options = LauncherOptions(
+        socket_root=sockets_dir,
+        start_timeout_s=settings.start_timeout_s,
+        max_parallel_starts=settings.max_parallel_starts,
+        pids=settings.container_pids,
+        open_files=settings.container_open_files,
+        tmpfs_mib=settings.container_tmpfs_mib,
+    )
+    return Launcher(executor, formats, options)
+
+
+def _render_error(error: FaasError, call_id: str) -> CallResult:
+    """What a sync caller gets to see of an error, as a result that can be kept."""
+    return CallResult(
+        status_code=error.http_status,
+        headers=tuple(error_headers(error)),
+        body=error_body(error, call_id),
+    )
+
+
+def _engine_check(executor: Executor) -> Any:
+    async def check() -> None:
+        await executor.info()
+
+    return check
+
+
+def _serving_check(draining: asyncio.Event) -> Any:
+    async def check() -> None:
+        if draining.is_set():
+            raise ShuttingDownError
+
+    return check
+
+
+def _add_probes(metrics: Metrics, queue: CallQueue, agent: Agent, capacity: Capacity) -> None:
+    async def probe_queue() -> None:
+        depth = await queue.depth()
+        metrics.set_queue(
+            waiting=depth.waiting,
+            delayed=depth.delayed,
+            leased=depth.leased,
+            oldest_waiting_s=depth.oldest_waiting_s,
+        )
+
+    async def probe_pool() -> None:
+        idle = sum(len(pool.idle) for pool in agent.pool)
+        starting = sum(pool.starting for pool in agent.pool)
+        live = sum(pool.live for pool in agent.pool)
+        metrics.set_containers({"idle": idle, "starting": starting, "busy": live - idle - starting})
+        metrics.set_capacity(used_mib=capacity.used_mib, total_mib=capacity.total_mib)
+
+    metrics.add_probe(probe_queue)
+    metrics.add_probe(probe_pool)
