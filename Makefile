@@ -4,14 +4,14 @@
 .PHONY: help run test bench install engine images test-images test-tools bench-tools check format clean
 
 BIN := .venv/bin
-PORT ?= 8080
 ARGS ?=
+export PORT ?= 8080
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: images ## serve on 127.0.0.1:$PORT (8080) with the example functions, and show calls of them
-	@PORT=$(PORT) $(BIN)/python scripts/demo.py
+	@$(BIN)/python scripts/demo.py
 
 test: install test-images check ## all checks and tests (ARGS="-k name" goes to pytest)
 	@$(BIN)/python -m pytest -m "not bench" $(ARGS)

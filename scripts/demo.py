@@ -73,7 +73,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         port = _free_port(os.environ.get("PORT", "8080"))
-        with _server(port) as process, httpx.Client(timeout=CALL_TIMEOUT_S) as client:
+        with httpx.Client(timeout=CALL_TIMEOUT_S) as client, _server(port) as process:
             base = f"http://{HOST}:{port}"
             _wait_until_ready(client, base, process)
             _deploy(client, base)

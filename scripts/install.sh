@@ -52,6 +52,6 @@ import tomllib
 with open("pyproject.toml", "rb") as file:
     print("\n".join(tomllib.load(file)["dependency-groups"]["dev"]))
 PYTHON
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+.venv/bin/python -m pip install -qq --disable-pip-version-check --no-input \
     --requirement .venv/dev-tools.txt --editable . || die "pip could not install what pyproject.toml asks for (see above)"
 printf '%s\n' "$wanted" >"$STAMP"
