@@ -1,0 +1,180 @@
+"""`faas calls`: what became of calls: list, get, wait, result, log, cancel."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from faas import clock
+from faas.cli.answers import FIRST_ERROR_STATUS, AnswerPrinter
+from faas.cli.apps import AppName
+from faas.cli.errors import ClientError, next_step
+from faas.cli.exits import ExitCode, of_call
+from faas.cli.output import Output, print_json, print_note, print_record, print_table
+from faas.cli.session import Session, with_session
+from faas.cli.values import parse_duration_s, parse_instant, route_path
+from faas.models import CallStatus
+
+if TYPE_CHECKING:
+    from faas.cli.client import CallJSON
+
+__all__ = ["calls", "print_result", "wait_for"]
+
+calls = typer.Typer(help="Calls: their state, result and log.", no_args_is_help=True)
+
+LONG_POLL_S = 20.0
+"""One long poll; below the idle limits of the proxies people put in between."""
+PAGE_SIZE = 100
+_NOT_FINISHED = 202
+_ABSENT: tuple[object, ...] = ("", None, [], {})
+
+CallId = Annotated[str, typer.Argument(metavar="ID", help="The call's id.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--timeout", metavar="DURATION", parser=parse_duration_s, help="Wait at most so long: 90, 5m ..."),
+]
+
+
+@calls.command("list")
+@with_session
+def list_calls(
+    session: Session,
+    app: AppName,
+    status: Annotated[CallStatus | None, typer.Option(help="Only those in this state.")] = None,
+    path: Annotated[str | None, typer.Option(parser=route_path, metavar="PATH", help="Only this route's.")] = None,
+    since: Annotated[
+        str | None, typer.Option(parser=parse_instant, metavar="TIME", help="From then on: an instant, or 5m, 2h, 1d.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(parser=parse_instant, metavar="TIME", help="Up to then: an instant, or 5m, 2h, 1d.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many.")] = 30,
+) -> None:
+    """List an app's calls, newest first."""
+    filters = {"status": status, "path": path, "since": since, "until": until}
+    query = {key: str(value) for key, value in filters.items() if value is not None}
+    found: list[CallJSON] = []
+    cursor = ""
+    while len(found) < limit:
+        page_query = {**query, "per_page": str(min(limit - len(found), PAGE_SIZE))}
+        if cursor:
+            page_query["cursor"] = cursor
+        page = session.client.list_calls(app, page_query)
+        found += page["calls"]
+        cursor = page["next_cursor"]
+        if not cursor:
+            break
+    if session.output is Output.JSON:
+        print_json(found)
+        return
+    columns = ("id", "path", "type", "status", "reason", "created_at", "completed_at")
+    print_table(columns, [[call.get(column) for column in columns] for call in found])
+
+
+@calls.command()
+@with_session
+def get(session: Session, call_id: CallId) -> None:
+    """Show a call: its state, its attempts and why it failed."""
+    _print_call(session.client.get_call(call_id), session.output)
+
+
+@calls.command()
+@with_session
+def wait(session: Session, call_id: CallId, timeout: Limit = None) -> None:
+    """Wait until a call has ended, and show it; the exit code is its outcome."""
+    call = wait_for(session, call_id, timeout_s=timeout)
+    _print_call(call, session.output)
+    _finish(call, session.output)
+
+
+@calls.command()
+@with_session
+def result(
+    session: Session,
+    call_id: CallId,
+    include: Annotated[bool, typer.Option("--include", "-i", help="Show status and headers, too.")] = False,
+) -> None:
+    """Write a call's answer to stdout exactly as the function gave it."""
+    print_result(session, call_id, is_including=include)
+
+
+@calls.command()
+@with_session
+def log(
+    session: Session,
+    call_id: CallId,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the call has ended.")] = False,
+) -> None:
+    """Write a call's log to stdout."""
+    with session.client.open_log(call_id, is_following=follow) as answer:
+        for chunk in answer.iter_raw():
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+
+
+@calls.command()
+@with_session
+def cancel(session: Session, call_id: CallId) -> None:
+    """End a call: a queued one never runs, a running one's container is killed."""
+    session.client.cancel_call(call_id)
+    if session.output is Output.JSON:
+        print_json(session.client.get_call(call_id))
+    else:
+        print_note(f"Cancelled the call {call_id}.")
+
+
+def wait_for(session: Session, call_id: str, *, timeout_s: float | None) -> "CallJSON":
+    """The call's record once it has ended; raises `ClientError` when it has not after `timeout_s`."""
+    deadline = None if timeout_s is None else clock.monotonic() + timeout_s
+    while True:
+        left_s = LONG_POLL_S if deadline is None else min(LONG_POLL_S, max(0.0, deadline - clock.monotonic()))
+        call = session.client.get_call(call_id, wait_s=left_s)
+        status = call.get("status", "")
+        if of_call(status, "") is not ExitCode.NOT_NOW:
+            return call
+        if deadline is not None and clock.monotonic() >= deadline:
+            raise ClientError(
+                f"The call {call_id} is still {status} after {timeout_s:g} s",
+                code="call_not_finished",
+                status=_NOT_FINISHED,
+                hint=f"It goes on: `faas calls wait {call_id}`, or end it: `faas calls cancel {call_id}`.",
+            )
+
+
+def print_result(session: Session, call_id: str, *, is_including: bool) -> None:
+    """A call's answer on stdout, as the sync caller would have got it; ends with its outcome."""
+    with session.client.open_result(call_id) as answer:
+        printer = AnswerPrinter(url=session.url, call_id=call_id, is_including=is_including)
+        printer.start(
+            answer.status_code,
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers.raw],
+        )
+        for chunk in answer.iter_raw():
+            printer.write(chunk)
+        printer.end()
+
+
+def _finish(call: "CallJSON", output: Output) -> None:
+    """End the command with the call's outcome as its exit code, and say why it failed."""
+    reason = call.get("reason") or ""
+    exit_code = of_call(call.get("status", ""), reason)
+    if exit_code is ExitCode.OK and ((call.get("result") or {}).get("status_code") or 0) >= FIRST_ERROR_STATUS:
+        exit_code = ExitCode.FUNCTION_FAILED
+    if exit_code is not ExitCode.OK and output is Output.TABLE:
+        answered = f"the function answered {(call.get('result') or {}).get('status_code')}"
+        cause = call.get("error") or reason or answered
+        print_note(f"The call ended in {call.get('status')}: {cause}")
+        if hint := next_step(reason, call_id=call.get("id", "")):
+            print_note(hint)
+    raise typer.Exit(exit_code)
+
+
+def _print_call(call: "CallJSON", output: Output) -> None:
+    if output is Output.JSON:
+        print_json(call)
+        return
+    record = {key: value for key, value in call.items() if key != "attempts" and value not in _ABSENT}
+    for number, attempt in enumerate(call.get("attempts") or [], 1):
+        present = {key: value for key, value in attempt.items() if value not in _ABSENT}
+        record[f"attempt {attempt.get('number', number)}"] = present
+    print_record(record)
