@@ -194,6 +194,8 @@ class Agent:
 
     def stop_hot_call(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
         """A running call must end now."""
+        # At once: an answer that comes before the task runs would give the container to another call.
+        container.detach()
         self._tasks.spawn(self._fail_after_kill(container, invocation, error), name=f"stop/{invocation.id}")
 
     # --- PoolUser: the pool asks
@@ -244,7 +246,6 @@ class Agent:
 
     async def _fail_after_kill(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
         """End a call that has no answer: find out why, be sure the container is dead, then tell."""
-        container.detach()
         if invocation.stop is None and isinstance(error, ProtocolViolationError):
             error = await self._diagnose(container, error)
         await self._kill(container)
