@@ -118,11 +118,17 @@ class OutputReceiver(Protocol):
         """Bytes of standard error, as they came."""
 
     def output_ended(self) -> None:
-        """Nothing more will come: the container has ended, or the engine hung up. Called exactly once."""
+        """Nothing more will come: the container has ended, the engine hung up, or `Stdio.close` was called.
+
+        Called exactly once, and only if `attach` succeeded.
+        """
 
 
 class Stdio(Protocol):
-    """A container's standard input, and the flow control of its output."""
+    """A container's standard input, and the flow control of its output.
+
+    After `output_ended` every method does nothing: a function may end without reading its input.
+    """
 
     def write(self, data: bytes) -> None:
         """Give bytes to standard input; buffered without bound, so `drain` after much."""
@@ -155,10 +161,10 @@ class Container(Protocol):
         """Connect to the streams; before `start`, so that no byte is missed."""
 
     async def start(self) -> None:
-        """Start its process."""
+        """Start its process. A cancelled start goes on in the engine; `kill` and `remove` wait for its end first."""
 
     async def wait(self) -> ContainerExit:
-        """Wait until it has ended."""
+        """Wait until it has ended; a container that vanished, or was removed unstarted, ends with 137."""
 
     async def kill(self) -> None:
         """End it at once, also when it is paused; returns when its processes are dead. Nothing when it is gone."""
@@ -191,7 +197,7 @@ class Executor(Protocol):
         """
 
     async def create(self, spec: ContainerSpec) -> Container:
-        """Make a container, not yet running."""
+        """Make a container, not yet running. When this is cancelled, what the engine makes all the same is removed."""
 
     async def list_ours(self) -> list[ContainerInfo]:
         """All containers that carry this installation's label, in any state and from any boot."""

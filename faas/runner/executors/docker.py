@@ -242,7 +242,8 @@ class DockerContainer:
             await self._call("kill container", lambda client: client.kill(self._id, "SIGKILL"))
         except EngineError as error:
             if is_gone(error) or is_conflict(error):
-                return  # it never ran, or ended by itself
+                self._watched.killed_by_us = False  # it never ran, or ended by itself
+                return
             raise
         await self._until_ended()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import docker
 import requests
 import urllib3
 from docker import errors as docker_errors
+from docker.constants import MINIMUM_DOCKER_API_VERSION
 
 from faas.errors import EngineError, EngineUnavailableError, FaasError, ImageNotAvailableError, ValidationError
 
@@ -114,9 +117,20 @@ class DockerEngine:
             raise translate(error, what) from error
 
     def _connected(self) -> Any:
-        with self._client_lock:
-            if self._client is None:
-                self._client = docker.APIClient(
-                    base_url=self._docker_host, version="auto", timeout=self._timeout_s, max_pool_size=self._threads
-                )
-            return self._client
+        if self._client is None:
+            client = self._connect()
+            with self._client_lock:
+                kept = self._client = self._client or client
+            if kept is not client:
+                client.close()  # another thread was faster
+        return self._client
+
+    def _connect(self) -> Any:
+        # In steps, because the SDK leaves sockets open when an engine does not answer its first request.
+        with closing(socket.socket(socket.AF_UNIX)) as knock:
+            knock.settimeout(self._timeout_s)
+            knock.connect(self.socket_path)
+        options = {"base_url": self._docker_host, "timeout": self._timeout_s}
+        with closing(docker.APIClient(version=MINIMUM_DOCKER_API_VERSION, **options)) as asking:
+            version = asking.version(api_version=False)["ApiVersion"]
+        return docker.APIClient(version=version, max_pool_size=self._threads, **options)

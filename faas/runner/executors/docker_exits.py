@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 KILLED_EXIT_CODE = 137
 """128 + SIGKILL: what the kernel's out-of-memory killer leaves too, and what we say of a container that vanished."""
 ENDED_STATES = ("exited", "dead")
-RECONNECT_DELAY_S = 0.2
+RECONNECT_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 RESYNC_INTERVAL_S = 30.0
 """Safety net under the events: so long may the engine forget to send one."""
 OOM_GRACE_S = 0.1
@@ -58,6 +58,8 @@ class ExitWatcher:
         self._watched: dict[str, Watched] = {}
         self._tasks = tasks
         self._is_running = False
+        self._failures = 0
+        """To connect, one after the other: an outage is logged once."""
 
     def __repr__(self) -> str:
         return f"<ExitWatcher of {len(self._watched)} containers>"
@@ -83,8 +85,10 @@ class ExitWatcher:
                 await self._follow()
             except (OSError, ValueError, FaasError) as error:
                 # ValueError: asyncio's for an over-long line, json's for a broken one.
-                logger.warning("engine_events_lost", extra={"error": str(error)})
-            await asyncio.sleep(RECONNECT_DELAY_S)
+                if self._failures == 0:
+                    logger.warning("engine_events_lost", extra={"error": str(error)})
+            await asyncio.sleep(RECONNECT_DELAYS_S[min(self._failures, len(RECONNECT_DELAYS_S) - 1)])
+            self._failures += 1
 
     async def _follow(self) -> None:
         reader, writer = await asyncio.open_unix_connection(self._engine.socket_path, limit=MAX_EVENT_BYTES)
@@ -96,6 +100,9 @@ class ExitWatcher:
             while await reader.readline() not in (b"\r\n", b""):
                 pass
             await self._sync()
+            if self._failures:
+                self._failures = 0
+                logger.info("engine_events_back")
             while line := await self._next_line(reader):
                 self._handle(json.loads(line))
             raise EngineUnavailableError("events: the engine hung up")
@@ -132,7 +139,7 @@ class ExitWatcher:
             case "oom":
                 watched.is_oom = True
             case "die":
-                exit_code = int(actor["Attributes"].get("exitCode", KILLED_EXIT_CODE))
+                exit_code = int(actor.get("Attributes", {}).get("exitCode", KILLED_EXIT_CODE))
                 if exit_code == KILLED_EXIT_CODE and not (watched.is_oom or watched.killed_by_us):
                     self._inspect_later(actor["ID"], watched)
                 else:

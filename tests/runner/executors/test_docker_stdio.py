@@ -18,7 +18,7 @@ from tests.support.docker import Received, script_spec
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from faas.runner.executors.base import Image
@@ -111,7 +111,7 @@ async def test_a_stream_that_can_not_be_ends_the_connection() -> None:
 
 
 @pytest.fixture
-async def engine_that_answers(tmp_path: Path) -> AsyncIterator[Callable[[bytes | None], str]]:
+async def engine_that_answers(tmp_path: Path) -> AsyncIterator[Callable[[bytes | None], Awaitable[str]]]:
     """Starts servers that answer any connection with the given bytes and hang up; `None` never answers."""
     servers: list[asyncio.Server] = []
     paths = iter(range(100))
@@ -129,7 +129,7 @@ async def engine_that_answers(tmp_path: Path) -> AsyncIterator[Callable[[bytes |
         servers.append(await asyncio.start_unix_server(serve, path))
         return path
 
-    yield listen  # type: ignore[misc]
+    yield listen
     for server in servers:
         server.close()
         await server.wait_closed()
@@ -137,7 +137,7 @@ async def engine_that_answers(tmp_path: Path) -> AsyncIterator[Callable[[bytes |
 
 @both_loops
 async def test_an_engine_that_fails_is_told_apart_from_one_that_refuses(
-    engine_that_answers: Callable[[bytes | None], object], tmp_path: Path
+    engine_that_answers: Callable[[bytes | None], Awaitable[str]], tmp_path: Path
 ) -> None:
     refusal = b'{"message":"No such container: abc"}'
     head = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(refusal)
@@ -151,7 +151,7 @@ async def test_an_engine_that_fails_is_told_apart_from_one_that_refuses(
         (None, EngineUnavailableError, "does not answer"),
     ]
     for answer, error, words in cases:
-        path = await engine_that_answers(answer)  # type: ignore[misc]
+        path = await engine_that_answers(answer)
         received = Received()
         with pytest.raises(error, match=words):
             await attach(path, "abc", received, with_stdin=True, timeout_s=0.2)
@@ -213,13 +213,15 @@ async def test_64_mib_come_back_byte_for_byte(docker_executor: DockerExecutor, s
     await container.remove()
 
 
+@dataclass(slots=True)
 class PingPong(Received):
     """Completes a future at each full answer."""
 
-    __slots__ = ("answered", "expected_bytes")
+    expected_bytes: int = 1024
+    answered: asyncio.Future[bytes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def stdout_received(self, data: bytes) -> None:
-        super().stdout_received(data)
+        self.stdout += data
         if len(self.stdout) >= self.expected_bytes:
             self.answered.set_result(bytes(self.stdout))
             self.stdout.clear()
@@ -232,12 +234,11 @@ async def test_thousands_of_small_messages_come_back_one_by_one(
 ) -> None:
     container = await docker_executor.create(script_spec(script_image, "exec cat", with_stdin=True))
     received = PingPong()
-    received.expected_bytes = 1024
     stdio = await container.attach(received)
     await container.start()
     for _ in range(3000):
         received.answered = asyncio.get_running_loop().create_future()
-        message = os.urandom(1024)
+        message = os.urandom(received.expected_bytes)
         stdio.write(message)
         assert await asyncio.wait_for(received.answered, 10) == message
     await container.kill()
