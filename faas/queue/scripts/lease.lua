@@ -1,0 +1,71 @@
+-- Takes due calls: higher priority first; inside one, first those whose lease ran out, then the line.
+-- ARGV: owner, token, most calls, lease (ms), most delayed calls to move in one go
+-- Returns {call ids, ms until the next call may be due (-1: none is delayed or leased), last id of wake}.
+local owner, token, wanted = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local now = now_ms()
+local until_ms = now + tonumber(ARGV[4])
+local taken = {}
+
+local function take(id, ticket)
+  redis.call('ZADD', leases_of(ticket.p), until_ms, id)
+  ticket.t, ticket.o = token, owner
+  keep(id, ticket)
+  taken[#taken + 1] = id
+end
+
+-- After FLUSHALL, or on the first day, there is no group yet; it starts before the first entry.
+local function read_line(stream, count)
+  local command = {'XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', count, 'STREAMS', stream, '>'}
+  local reply = redis.pcall(unpack(command))
+  if reply and reply.err then
+    if not string.find(reply.err, 'NOGROUP', 1, true) then return reply end
+    redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+    reply = redis.call(unpack(command))
+  end
+  return reply and reply[1] and reply[1][2] or {}
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, ARGV[5])) do
+  redis.call('ZREM', DELAYED, id)
+  local ticket = ticket_of(id)
+  if ticket then put_in_line(id, ticket) end
+end
+
+for priority = FIRST, LAST, -1 do
+  local stream, leases = stream_of(priority), leases_of(priority)
+  local room = wanted - #taken
+  if room > 0 then
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, room)) do
+      local ticket = ticket_of(id)
+      if ticket then take(id, ticket) else redis.call('ZREM', leases, id) end
+    end
+    room = wanted - #taken
+  end
+  while room > 0 do
+    local entries = read_line(stream, room)
+    if entries.err then return entries end
+    for _, entry in ipairs(entries) do
+      local id = entry[2][2]
+      local ticket = ticket_of(id)
+      if ticket and ticket.e == entry[1] then
+        take(id, ticket)
+      else  -- nobody knows it any more
+        redis.call('XACK', stream, GROUP, entry[1])
+        redis.call('XDEL', stream, entry[1])
+      end
+    end
+    if #entries < room then break end
+    room = wanted - #taken
+  end
+end
+
+local next_ms = -1
+for _, key in ipairs({DELAYED, leases_of(0), leases_of(1), leases_of(2)}) do
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  if first[2] then
+    local in_ms = math.max(tonumber(first[2]) - now, 0)
+    if next_ms < 0 or in_ms < next_ms then next_ms = in_ms end
+  end
+end
+local last = redis.call('XREVRANGE', WAKE, '+', '-', 'COUNT', 1)
+return {taken, next_ms, last[1] and last[1][1] or '0-0'}
