@@ -35,7 +35,7 @@ MAX_NUMBER = 2**31 - 1
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
-_ENV_NAME = re.compile(r"[^=\0]+\Z")
+_ENV_NAME = re.compile(r"[^=]+\Z")
 
 RESERVED_HEADERS = frozenset({
     # They frame the answer: a route that set them would break the connection for the caller.
@@ -296,7 +296,9 @@ def _route_problems(route: Route, limits: Limits) -> list[str]:
     return [
         *_number_problems(route, limits),
         *([f"Path must be {MAX_PATH} characters or less"] if len(route.path) > MAX_PATH else []),
+        *(["Path malformed"] if not _is_text(route.path) else []),
         *(["Invalid image: a reference has no spaces or control characters"] if not _is_plain(route.image) else []),
+        *(["jwt_key: has a zero byte, or is no Unicode text"] if not _is_text(route.jwt_key) else []),
         *_config_problems(route.config),
         *_header_problems(route.headers),
     ]
@@ -324,10 +326,10 @@ def _config_problems(config: Mapping[str, str]) -> list[str]:
     """Names and values become environment variables; a value is never repeated in a message, it may be a secret."""
     problems = []
     for name, value in config.items():
-        if not _ENV_NAME.match(name):
-            problems.append("config: a name is not empty and has neither `=` nor a zero byte")
-        elif "\0" in value:
-            problems.append(f"config: the value of {name} has a zero byte")
+        if not _ENV_NAME.match(name) or not _is_text(name):
+            problems.append("config: a name is not empty and has no `=` and no zero byte")
+        elif not _is_text(value):
+            problems.append(f"config: the value of {name} has a zero byte, or is no Unicode text")
     return problems
 
 
@@ -341,6 +343,11 @@ def _header_problems(headers: Mapping[str, tuple[str, ...]]) -> list[str]:
         elif not all(_HEADER_VALUE.match(value) for value in values):
             problems.append(f"headers: a value of {name} has characters that no header can carry")
     return problems
+
+
+def _is_text(text: str) -> bool:
+    """Whether databases, environments and UTF-8 can hold it: JSON can say half a surrogate pair and a zero byte."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _is_plain(text: str) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["JSON_CONTENT_TYPE", "GoJSONResponse", "to_json"]
 
@@ -35,7 +38,10 @@ def to_json(value: Any) -> bytes:
 class GoJSONResponse(Response):
     """An answer in that encoding."""
 
-    media_type = JSON_CONTENT_TYPE
+    media_type = "application/json"  # as the API's description names it
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        super().init_headers({"content-type": JSON_CONTENT_TYPE, **(headers or {})})
 
     def render(self, content: Any) -> bytes:
         return to_json(content)

@@ -79,11 +79,9 @@ def install(app: FastAPI) -> None:
         return error_response(from_pydantic(error.errors()))
 
     async def http_exception(request: Request, error: Exception) -> Response:
-        # Our handlers never raise these. The framework does: for what it can't route, and for a body that it can't
-        # read as JSON (not UTF-8, nested too deep).
+        # Our handlers never raise these. The framework does, for a body that it can't read as JSON (not UTF-8, nested
+        # too deep), and for what it can't route, which has a handler of its own.
         assert isinstance(error, HTTPException)
-        if error.status_code in (404, 405):
-            return not_found_response()
         if error.status_code == 400:
             return error_response(InvalidJSONError())
         return error_response(InternalError())

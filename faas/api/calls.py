@@ -1,0 +1,138 @@
+"""`/v1/calls` and `/v1/apps/{app}/calls`: what became of a call."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import AwareDatetime, BeforeValidator
+
+from faas.api.openapi import errors
+from faas.api.schemas import CallAnswer, CallsAnswer, CallView
+from faas.api.services import CallsDep, CatalogDep
+from faas.errors import (
+    AppNotFoundError,
+    CallExpiredError,
+    CallNotFinishedError,
+    CallNotFoundError,
+    InvalidRequestError,
+)
+from faas.models import CallStatus, clean_path
+
+__all__ = ["router"]
+
+MAX_WAIT_S = 300
+"""Longer than that, proxies in between give up on a silent connection."""
+
+MAX_PER_PAGE = 100
+
+router = APIRouter(prefix="/v1", tags=["calls"])
+
+GONE = (CallNotFoundError, CallExpiredError)
+
+Wait = Annotated[
+    float,
+    Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False, description="Seconds to wait for the call's end before answering."),
+]
+
+
+def _no_number(text: object) -> object:
+    # pydantic takes a bare number for seconds or milliseconds of the Unix epoch, whichever seems right to it.
+    if isinstance(text, str) and text.replace(".", "").lstrip("+-").isdigit():
+        raise ValueError("should be an instant like 2026-01-31T12:00:00Z")
+    return text
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+PerPage = Annotated[int, Query(ge=1, le=MAX_PER_PAGE, description="Calls on a page.")]
+Since = Annotated[Instant | None, Query(description="Created at this instant or later; RFC 3339, with offset.")]
+Until = Annotated[Instant | None, Query(description="Created before this instant; RFC 3339, with offset.")]
+
+
+@router.get("/calls/{call_id}", summary="Show a call", responses=errors(InvalidRequestError, *GONE))
+async def get_call(calls: CallsDep, call_id: str, wait: Wait = 0) -> CallAnswer:
+    """Its state now, or after its end when that comes within `wait` seconds."""
+    return CallAnswer(message="Successfully loaded call", call=CallView.of(await calls.get(call_id, wait_s=wait)))
+
+
+@router.get(
+    "/calls/{call_id}/result",
+    summary="Get a call's result",
+    response_class=Response,
+    responses={
+        200: {"description": "The function's own answer: its status, headers and body.", "content": {"*/*": {}}},
+        **errors(CallNotFinishedError, *GONE),
+    },
+)
+async def get_result(calls: CallsDep, call_id: str) -> Response:
+    """Exactly what a caller who waited would have got; for a failed call that is its error."""
+    result = await calls.result(call_id)
+    response = Response(result.body, status_code=result.status_code)
+    headers = [(name.lower(), value) for name, value in result.headers]
+    response.raw_headers += [(name, value) for name, value in headers if name != b"content-length"]
+    if "x-call-id" not in response.headers:
+        response.headers["x-call-id"] = call_id
+    if result.is_truncated:
+        response.headers["x-result-truncated"] = "true"
+    return response
+
+
+@router.get(
+    "/calls/{call_id}/log",
+    summary="Get a call's log",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "What the function wrote to standard error, so far.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "headers": {
+                "X-Log-Truncated": {"description": "`true` when only a part was kept.", "schema": {"type": "string"}}
+            },
+        },
+        **errors(*GONE),
+    },
+)
+async def get_log(calls: CallsDep, call_id: str) -> Response:
+    """Its bytes as they came."""
+    log = await calls.log(call_id)
+    response = Response(log.data, media_type="text/plain; charset=utf-8")
+    if log.is_truncated:
+        response.headers["x-log-truncated"] = "true"
+    return response
+
+
+@router.delete("/calls/{call_id}", summary="Cancel a call", responses=errors(*GONE))
+async def cancel_call(calls: CallsDep, call_id: str) -> CallAnswer:
+    """A queued call never runs, a running one's container is killed; one that has ended stays as it is."""
+    call = await calls.cancel(call_id)
+    message = "Call cancelled" if call.status is CallStatus.CANCELLED else "Call has already ended"
+    return CallAnswer(message=message, call=CallView.of(call))
+
+
+@router.get(
+    "/apps/{app_name}/calls", summary="List an app's calls", responses=errors(InvalidRequestError, AppNotFoundError)
+)
+async def list_calls(
+    *,
+    calls: CallsDep,
+    catalog: CatalogDep,
+    app_name: str,
+    status: CallStatus | None = None,
+    path: Annotated[str | None, Query(description="Only calls of the route at this path.")] = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    per_page: PerPage = 30,
+) -> CallsAnswer:
+    """Newest first, a page at a time."""
+    await catalog.get_app(app_name)
+    found, next_cursor = await calls.list_calls(
+        app_name,
+        status=status,
+        path=clean_path(path) if path else None,
+        since=since,
+        until=until,
+        cursor=cursor or None,
+        limit=per_page,
+    )
+    return CallsAnswer(
+        message="Successfully listed calls", calls=[CallView.of(call) for call in found], next_cursor=next_cursor
+    )

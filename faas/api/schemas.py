@@ -1,0 +1,396 @@
+"""The wire's models and their way to the domain and back; the names are IronFunctions'.
+
+Requests are strict: a number in quotes is an error and not a number. Fields that nobody knows are passed over, as
+IronFunctions does: its clients send back what they were given. An explicit `null` for a single value puts it back to
+its default, which IronFunctions has no way to say.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from faas.catalog import RoutePatch
+from faas.models import App, Call, CallStatus, CallType, FormatName, PullPolicy, Reason, Route
+
+__all__ = [
+    "AppAnswer",
+    "AppEnvelope",
+    "AppsAnswer",
+    "CallAnswer",
+    "CallsAnswer",
+    "ErrorAnswer",
+    "MessageAnswer",
+    "RouteAnswer",
+    "RouteEnvelope",
+    "RoutesAnswer",
+    "StatsAnswer",
+    "VersionAnswer",
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+# --- apps
+
+
+class AppRequest(_Request):
+    """An app as a client writes it."""
+
+    name: str | None = Field(None, description="1 to 30 letters, digits, `_` and `-`. Can't be changed.")
+    config: dict[str, str] | None = Field(
+        None, description="Environment of all its functions. In a PATCH: keys are merged, an empty value deletes one."
+    )
+
+
+class AppEnvelope(_Request):
+    """The body of POST and PATCH."""
+
+    app: AppRequest | None = None
+
+
+class AppView(_Answer):
+    """An app as it is shown."""
+
+    name: str
+    config: dict[str, str] | None = Field(description="`null` when empty, as IronFunctions has it.")
+    created_at: datetime | None
+    updated_at: datetime | None
+
+    @classmethod
+    def of(cls, app: App) -> "AppView":
+        """From the domain."""
+        return cls(
+            name=app.name,
+            config=dict(app.config) or None,
+            created_at=app.created_at,
+            updated_at=app.updated_at,
+        )
+
+
+class AppAnswer(_Answer):
+    """One app."""
+
+    message: str
+    app: AppView
+
+
+class AppsAnswer(_Answer):
+    """All apps."""
+
+    message: str
+    apps: list[AppView]
+
+
+# --- routes
+
+
+class RouteRequest(_Request):
+    """A route as a client writes it; zero, empty and absent all mean "the default", or "as it is" in a PATCH."""
+
+    app_name: str | None = Field(None, description="Ignored: the URL says it.")
+    path: str | None = Field(None, description="Absolute, without `:`; stored in its shortest form. Can't be changed.")
+    image: str | None = Field(None, description="Reference of the container image.")
+    memory: int | None = Field(None, description="MiB that a container may use. Default 128.")
+    cpus: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None, description="CPUs' worth of time that a container may use. Default 0, no limit."
+    )
+    headers: dict[str, list[str] | None] | None = Field(
+        None, description="Added to every answer. In a PATCH: a list replaces the values, an empty one or null deletes."
+    )
+    type: str | None = Field(None, description="`sync` (default) or `async`.")
+    format: str | None = Field(None, description="`default`, `http` or `http-stream`.")
+    max_concurrency: int | None = Field(None, description="Containers on one node. Default 0: bounded by memory.")
+    timeout: int | None = Field(None, description="Seconds that a call may run. Default 30.")
+    idle_timeout: int | None = Field(None, description="Seconds that a hot container is kept idle. Default 30.")
+    pull: str | None = Field(None, description="`missing` (default), `always` or `never`.")
+    config: dict[str, str] | None = Field(
+        None, description="Environment, over the app's. In a PATCH: keys are merged, an empty value deletes one."
+    )
+    jwt_key: str | None = Field(None, description="When set, callers need a token signed by it. Never shown again.")
+
+    def patch(self) -> RoutePatch:
+        """To the domain."""
+        said = self.model_fields_set
+        return RoutePatch(
+            image=self.image or "",
+            memory_mib=self.memory or 0,
+            cpus=self.cpus or 0.0,
+            type=self.type or "",
+            format=self.format or "",
+            pull=self.pull or "",
+            max_concurrency=self.max_concurrency or 0,
+            timeout_s=self.timeout or 0,
+            idle_timeout_s=self.idle_timeout or 0,
+            jwt_key=self.jwt_key or "",
+            config=self.config,
+            headers=self.headers,
+            reset=frozenset(
+                domain_name
+                for wire_name, domain_name in _RESETTABLE.items()
+                if wire_name in said and getattr(self, wire_name) is None
+            ),
+        )
+
+
+_RESETTABLE = {
+    "memory": "memory_mib",
+    "cpus": "cpus",
+    "type": "type",
+    "format": "format",
+    "max_concurrency": "max_concurrency",
+    "timeout": "timeout_s",
+    "idle_timeout": "idle_timeout_s",
+    "pull": "pull",
+    "jwt_key": "jwt_key",
+}
+
+
+class RouteEnvelope(_Request):
+    """The body of POST and PATCH."""
+
+    route: RouteRequest | None = None
+
+
+class RouteView(_Answer):
+    """A route as it is shown: IronFunctions' fields in its order, then ours."""
+
+    app_name: str
+    path: str
+    image: str
+    memory: int
+    headers: dict[str, list[str]]
+    type: CallType
+    format: FormatName
+    max_concurrency: int
+    timeout: int
+    idle_timeout: int
+    config: dict[str, str]
+    has_jwt_key: bool = Field(description="Whether callers need a token; the key itself is never shown.")
+    cpus: float
+    pull: PullPolicy
+    image_digest: str = Field(description="What the image's name meant when it was last given.")
+    created_at: datetime | None
+    updated_at: datetime | None
+
+    @classmethod
+    def of(cls, route: Route) -> "RouteView":
+        """From the domain."""
+        return cls(
+            app_name=route.app_name,
+            path=route.path,
+            image=route.image,
+            memory=route.memory_mib,
+            headers={name: list(values) for name, values in route.headers.items()},
+            type=route.type,
+            format=route.format,
+            max_concurrency=route.max_concurrency,
+            timeout=route.timeout_s,
+            idle_timeout=route.idle_timeout_s,
+            config=dict(route.config),
+            has_jwt_key=bool(route.jwt_key),
+            cpus=route.cpus,
+            pull=route.pull,
+            image_digest=route.image_digest,
+            created_at=route.created_at,
+            updated_at=route.updated_at,
+        )
+
+
+class RouteAnswer(_Answer):
+    """One route."""
+
+    message: str
+    route: RouteView
+
+
+class RoutesAnswer(_Answer):
+    """Several routes."""
+
+    message: str
+    routes: list[RouteView]
+
+
+# --- calls
+
+
+class UsageView(_Answer):
+    """What an attempt used, as far as the engine could tell."""
+
+    memory_peak_bytes: int | None
+    cpu_s: float | None
+
+
+class AttemptView(_Answer):
+    """One try at running a call, with its evidence."""
+
+    number: int
+    node: str
+    started_at: datetime
+    completed_at: datetime | None
+    container_id: str
+    image_digest: str
+    exit_code: int | None
+    reason: Reason | None
+    error: str
+    is_cold: bool | None
+    queue_ms: float | None
+    start_ms: float | None
+    exec_ms: float | None
+    usage: UsageView | None
+
+
+class ResultView(_Answer):
+    """A result without its body, which is at `/v1/calls/{id}/result`."""
+
+    status_code: int
+    content_type: str
+    size_bytes: int
+
+
+class CallView(_Answer):
+    """A call's record."""
+
+    id: str
+    app_name: str
+    path: str
+    type: CallType
+    status: CallStatus
+    reason: Reason | None = Field(description="Why it ended in `error` or `cancelled`.")
+    error: str
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    attempts: list[AttemptView]
+    retry_of: str | None
+    retried_by: str | None
+    result: ResultView | None
+    usage: UsageView | None = Field(description="Of the latest attempt.")
+
+    @classmethod
+    def of(cls, call: Call) -> "CallView":
+        """From the domain."""
+        latest = call.attempts[-1] if call.attempts else None
+        return cls(
+            id=call.id,
+            app_name=call.app_name,
+            path=call.path,
+            type=call.type,
+            status=call.status,
+            reason=call.reason,
+            error=call.error,
+            created_at=call.created_at,
+            started_at=call.started_at,
+            completed_at=call.completed_at,
+            attempts=[AttemptView.model_validate(attempt) for attempt in call.attempts],
+            retry_of=call.retry_of,
+            retried_by=call.retried_by,
+            result=ResultView.model_validate(call.result) if call.result else None,
+            usage=UsageView.model_validate(latest.usage) if latest and latest.usage else None,
+        )
+
+
+class CallAnswer(_Answer):
+    """One call."""
+
+    message: str
+    call: CallView
+
+
+class CallsAnswer(_Answer):
+    """A page of calls, newest first."""
+
+    message: str
+    calls: list[CallView]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; `null` on the last.")
+
+
+# --- tasks: calls as IronFunctions' workers see them
+
+
+class TaskView(_Answer):
+    """A queued call for a worker outside."""
+
+    id: str
+    app_name: str
+    path: str
+    image: str
+    payload: str = Field(description="The request's body as text.")
+    payload_base64: str | None = Field(None, description="The body, when it is not UTF-8 and `payload` is a poor copy.")
+    priority: int
+    env_vars: dict[str, str]
+    timeout: int
+    idle_timeout: int
+    status: CallStatus
+    created_at: datetime
+    started_at: datetime | None = None
+
+
+class TaskAck(BaseModel):
+    """A task that was run outside; only its id counts, the rest is echoed."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    id: str
+
+
+# --- the rest
+
+
+class MessageAnswer(_Answer):
+    """What was done."""
+
+    message: str
+
+
+class ErrorView(_Answer):
+    """What went wrong and what to do next."""
+
+    message: str
+    code: str = Field(description="Stable; also in the header `Faas-Error`.")
+
+
+class ErrorAnswer(_Answer):
+    """The envelope of every error."""
+
+    error: ErrorView
+
+
+class PingAnswer(_Answer):
+    """IronFunctions' greeting."""
+
+    goto: str
+    hello: str
+
+
+class VersionAnswer(_Answer):
+    """The server's version."""
+
+    version: str
+
+
+class StatsAnswer(_Answer):
+    """Calls of this node; the capitals are IronFunctions'."""
+
+    Queue: int
+    Running: int
+    Complete: int
+
+
+class HealthAnswer(_Answer):
+    """The process answers."""
+
+    status: str
+
+
+class ReadyAnswer(_Answer):
+    """The node can take work."""
+
+    status: str
+    checks: dict[str, str] = Field(description="`ok` for each part.")

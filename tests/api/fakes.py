@@ -1,0 +1,117 @@
+"""Stand-ins for what is below the control API and is tested elsewhere: the engine's images and the life of calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from faas.errors import CallNotFinishedError, CallNotFoundError, ImageNotAvailableError, InvalidRequestError
+from faas.models import App, Call, CallLog, CallRequest, CallResult, CallStatus, CallType, PullPolicy, Reason, Route
+from faas.runner.executors.base import Image
+
+if TYPE_CHECKING:
+    from faas.api.services import Stats
+
+CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+
+
+async def resolve_image(reference: str, pull: PullPolicy) -> Image:
+    """Every image is there but `missing`."""
+    if reference == "missing":
+        raise ImageNotAvailableError("The image missing is not on the engine: pull access denied")
+    return Image(reference=reference, digest=f"sha256:{reference}")
+
+
+class SilentListener:
+    """Nobody runs functions here."""
+
+    def app_changed(self, app: App) -> None:
+        pass
+
+    def app_removed(self, app_name: str) -> None:
+        pass
+
+    def route_changed(self, app: App, route: Route) -> None:
+        pass
+
+    def route_removed(self, app_name: str, path: str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Counts:
+    queue: int = 3
+    running: int = 2
+    complete: int = 1
+
+
+def make_call(call_id: str, **fields: Any) -> Call:
+    """A queued call of `demo/hello`."""
+    defaults: dict[str, Any] = {
+        "app_name": "demo",
+        "path": "/hello",
+        "type": CallType.ASYNC,
+        "status": CallStatus.QUEUED,
+        "created_at": CREATED_AT,
+    }
+    return Call(id=call_id, **(defaults | fields))
+
+
+@dataclass
+class FakeCalls:
+    """Calls in dictionaries; notes what it was asked."""
+
+    calls: dict[str, Call] = field(default_factory=dict)
+    results: dict[str, CallResult] = field(default_factory=dict)
+    logs: dict[str, CallLog] = field(default_factory=dict)
+    tasks: list[tuple[Call, Route, CallRequest]] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    waited_s: float | None = None
+    listed: dict[str, Any] = field(default_factory=dict)
+    failure: Exception | None = None
+
+    def _find(self, call_id: str) -> Call:
+        if self.failure is not None:
+            raise self.failure
+        if call_id not in self.calls:
+            raise CallNotFoundError
+        return self.calls[call_id]
+
+    async def get(self, call_id: str, *, wait_s: float = 0) -> Call:
+        self.waited_s = wait_s
+        return self._find(call_id)
+
+    async def result(self, call_id: str) -> CallResult:
+        self._find(call_id)
+        if call_id not in self.results:
+            raise CallNotFinishedError("The call has not ended yet")
+        return self.results[call_id]
+
+    async def log(self, call_id: str) -> CallLog:
+        self._find(call_id)
+        return self.logs.get(call_id, CallLog(data=b""))
+
+    async def cancel(self, call_id: str) -> Call:
+        call = self._find(call_id)
+        if not call.status.is_final:
+            call = call.ended(CallStatus.CANCELLED, completed_at=CREATED_AT, reason=Reason.CLIENT_REQUEST)
+            self.calls[call_id] = call
+        return call
+
+    async def list_calls(self, app_name: str, *, cursor: str | None, **filters: Any) -> tuple[list[Call], str | None]:
+        if cursor == "garbage":
+            raise InvalidRequestError("cursor: not one that this server gave")
+        self.listed = {"app_name": app_name, "cursor": cursor, **filters}
+        return list(self.calls.values()), "next" if self.calls else None
+
+    def stats(self) -> Stats:
+        return Counts()
+
+    async def lease_task(self) -> tuple[Call, Route, CallRequest] | None:
+        if self.failure is not None:
+            raise self.failure
+        return self.tasks.pop(0) if self.tasks else None
+
+    async def finish_task(self, call_id: str) -> None:
+        self.finished.append(self._find(call_id).id)
