@@ -1,6 +1,7 @@
 """`faas calls`: what became of calls: list, get, wait, result, log, cancel."""
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,7 @@ __all__ = ["calls", "print_result", "wait_for"]
 
 calls = typer.Typer(help="Calls: their state, result and log.", no_args_is_help=True)
 
+FOLLOW_INTERVAL_S = 1.0
 LONG_POLL_S = 20.0
 """One long poll; below the idle limits of the proxies people put in between."""
 PAGE_SIZE = 100
@@ -106,21 +108,31 @@ def log(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the call has ended.")] = False,
 ) -> None:
     """Write a call's log to stdout."""
-    with session.client.open_log(call_id, is_following=follow) as answer:
-        for chunk in answer.iter_raw():
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+    written = 0
+    has_ended = not follow
+    while True:
+        with session.client.open_log(call_id, is_following=follow) as answer:
+            written = _write_beyond(answer.iter_raw(), written)
+        if has_ended:
+            return
+        # A server that can't stream a log answers what there is; asked again until the call has ended.
+        has_ended = _has_ended(session.client.get_call(call_id, wait_s=FOLLOW_INTERVAL_S))
 
 
 @calls.command()
 @with_session
 def cancel(session: Session, call_id: CallId) -> None:
     """End a call: a queued one never runs, a running one's container is killed."""
-    session.client.cancel_call(call_id)
+    call = session.client.cancel_call(call_id)
     if session.output is Output.JSON:
-        print_json(session.client.get_call(call_id))
-    else:
-        print_note(f"Cancelled the call {call_id}.")
+        print_json(call)
+    if call.get("status") == CallStatus.CANCELLED:
+        if session.output is Output.TABLE:
+            print_note(f"Cancelled the call {call_id}.")
+        return
+    if session.output is Output.TABLE:
+        print_note(f"The call {call_id} had already ended in {call.get('status')}.")
+    raise typer.Exit(ExitCode.REFUSED)
 
 
 def wait_for(session: Session, call_id: str, *, timeout_s: float | None) -> "CallJSON":
@@ -129,12 +141,11 @@ def wait_for(session: Session, call_id: str, *, timeout_s: float | None) -> "Cal
     while True:
         left_s = LONG_POLL_S if deadline is None else min(LONG_POLL_S, max(0.0, deadline - clock.monotonic()))
         call = session.client.get_call(call_id, wait_s=left_s)
-        status = call.get("status", "")
-        if of_call(status, "") is not ExitCode.NOT_NOW:
+        if _has_ended(call):
             return call
         if deadline is not None and clock.monotonic() >= deadline:
             raise ClientError(
-                f"The call {call_id} is still {status} after {timeout_s:g} s",
+                f"The call {call_id} is still {call.get('status')} after {timeout_s:g} s",
                 code="call_not_finished",
                 status=_NOT_FINISHED,
                 hint=f"It goes on: `faas calls wait {call_id}`, or end it: `faas calls cancel {call_id}`.",
@@ -152,6 +163,20 @@ def print_result(session: Session, call_id: str, *, is_including: bool) -> None:
         for chunk in answer.iter_raw():
             printer.write(chunk)
         printer.end()
+
+
+def _has_ended(call: "CallJSON") -> bool:
+    return of_call(call.get("status", ""), "") is not ExitCode.NOT_NOW
+
+
+def _write_beyond(chunks: Iterable[bytes], written: int) -> int:
+    """Write to stdout what comes after the first `written` bytes; returns how many there were at least."""
+    position = 0
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk[max(0, written - position) :])
+        sys.stdout.buffer.flush()
+        position += len(chunk)
+    return max(position, written)
 
 
 def _finish(call: "CallJSON", output: Output) -> None:

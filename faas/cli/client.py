@@ -193,9 +193,10 @@ class FaasClient:
         )
         return call
 
-    def cancel_call(self, call_id: str) -> None:
-        """End a call: a queued one never runs, a running one's container is killed."""
-        self._request("DELETE", call_url(call_id))
+    def cancel_call(self, call_id: str) -> CallJSON:
+        """End a call: a queued one never runs, a running one's container is killed; an ended one stays as it is."""
+        call: CallJSON = self._json("DELETE", call_url(call_id), "call")
+        return call
 
     @contextmanager
     def open_result(self, call_id: str) -> Iterator[httpx.Response]:

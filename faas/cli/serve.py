@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-
 import typer
 
+from faas import wiring
 from faas.cli import settings
 
 __all__ = ["serve"]
@@ -13,9 +12,7 @@ __all__ = ["serve"]
 
 def serve(**given: object) -> None:
     """Run a node until it is told to stop."""
-    node = settings.load(given)
-    wiring = importlib.import_module("faas.wiring")
-    raise typer.Exit(wiring.serve(node))
+    raise typer.Exit(wiring.serve(settings.load(given)))
 
 
 settings.add_flags(serve)

@@ -137,9 +137,16 @@ def test_result_of_a_failed_call_is_its_error_and_points_at_the_log(faas: Faas, 
     assert result.stderr == "Error: exit code 3\nWhat it wrote: `faas calls log c1`.\n"
 
 
-def test_log_is_written_as_it_comes(faas: Faas, server: Server) -> None:
-    server.on("GET /v1/calls/c1/log?follow=true", Answer(chunks=(b"one\n", b"two\n")))
-    assert faas("calls", "log", "c1", "--follow").stdout == "one\ntwo\n"
+def test_log_is_written_as_it_is(faas: Faas, server: Server) -> None:
+    server.on("GET /v1/calls/c1/log", Answer(chunks=(b"one\n", b"\xfftwo\n")))
+    assert faas("calls", "log", "c1").stdout_bytes == b"one\n\xfftwo\n"
+
+
+def test_log_is_followed_until_the_call_has_ended_and_no_line_comes_twice(faas: Faas, server: Server) -> None:
+    server.on("GET /v1/calls/c1/log?follow=true", *(Answer(200, b"one\ntwo\nthree\n"[:size]) for size in (4, 6, 14)))
+    server.on("GET /v1/calls/c1?wait=1", _call(status="running"), _call())
+    assert faas("calls", "log", "c1", "--follow").stdout == "one\ntwo\nthree\n"
+    assert len(server.received) == 5
 
 
 def test_log_of_an_expired_call_is_not_found(faas: Faas, server: Server) -> None:
@@ -148,7 +155,14 @@ def test_log_of_an_expired_call_is_not_found(faas: Faas, server: Server) -> None
 
 
 def test_cancel_says_so(faas: Faas, server: Server) -> None:
-    server.on_json("DELETE /v1/calls/c1", {"message": "Call cancelled"})
+    server.on("DELETE /v1/calls/c1", _call(status="cancelled"))
     result = faas("calls", "cancel", "c1")
     assert result.exit_code == 0
     assert result.stderr == "Cancelled the call c1.\n"
+
+
+def test_cancel_of_a_call_that_has_ended_changes_nothing_and_says_so(faas: Faas, server: Server) -> None:
+    server.on("DELETE /v1/calls/c1", _call())
+    result = faas("calls", "cancel", "c1")
+    assert result.exit_code == 3
+    assert result.stderr == "The call c1 had already ended in success.\n"

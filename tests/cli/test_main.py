@@ -6,14 +6,13 @@ import json
 import shlex
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jwt
 import pytest
 
-from faas import errors
+from faas import errors, wiring
 from faas.cli import settings
 from faas.cli.exits import ExitCode, of_error
 from faas.config import Settings
@@ -92,9 +91,12 @@ def test_a_wrong_setting_is_named_as_it_was_given_and_not_repeated(faas: Faas, m
 
 def test_serve_runs_a_node_with_flags_over_the_environment(faas: Faas, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
-    wiring = types.ModuleType("faas.wiring")
-    wiring.serve = lambda given: seen.append(given) or 3  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "faas.wiring", wiring)
+
+    def serve(given: Settings) -> int:
+        seen.append(given)
+        return 3
+
+    monkeypatch.setattr(wiring, "serve", serve)
     monkeypatch.setenv("FAAS_PORT", "1")
     monkeypatch.setenv("FAAS_MEMORY_MIB", "512")
     result = faas("serve", "--port", "2", "--data-dir", "/d", "--no-container-read-only")
