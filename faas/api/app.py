@@ -38,7 +38,7 @@ __all__ = ["build_app"]
 def build_app(
     *,
     catalog: Catalog,
-    calls: Calls,
+    calls_of_node: Calls,
     render_metrics: Callable[[], Awaitable[bytes]],
     readiness: Mapping[str, ReadinessCheck],
     jwt_auth_key: str = "",
@@ -58,7 +58,9 @@ def build_app(
         default_response_class=GoJSONResponse,
         separate_input_output_schemas=False,
     )
-    app.state.services = Services(catalog=catalog, calls=calls, render_metrics=render_metrics, readiness=readiness)
+    app.state.services = Services(
+        catalog=catalog, calls=calls_of_node, render_metrics=render_metrics, readiness=readiness
+    )
     guard = [Security(HTTPBearer(auto_error=False, description="A JWT signed by `JWT_AUTH_KEY`."))]
     for router in (apps_router, routes_router, calls_router, tasks_router):
         if jwt_auth_key:

@@ -56,7 +56,7 @@ def calls() -> FakeCalls:
 def app(catalog: Catalog, calls: FakeCalls, store: Store) -> FastAPI:
     return build_app(
         catalog=catalog,
-        calls=calls,
+        calls_of_node=calls,
         render_metrics=Metrics().render,
         readiness={"store": store.ping},
     )
