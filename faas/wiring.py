@@ -25,6 +25,7 @@ from faas.errors import FaasError, ShuttingDownError
 from faas.ids import new_id
 from faas.metrics import Metrics
 from faas.models import CallResult, FormatName
+from faas.queue.redis import RedisQueue
 from faas.queue.sql import SqlQueue
 from faas.queue.worker import Worker
 from faas.recorder import Recorder
@@ -340,12 +341,12 @@ def _own_data_dir(data_dir: Path) -> Iterator[str]:
 async def _open_queue(settings: Settings, store: Store) -> AsyncIterator[CallQueue]:
     queue: CallQueue
     if settings.queue_url.startswith("sql:"):
-        queue = SqlQueue(store.engine)
+        queue = SqlQueue(store.database)
     else:
-        from faas.queue.redis import RedisQueue
-
         queue = RedisQueue(settings.queue_url)
     try:
+        if isinstance(queue, RedisQueue):
+            await queue.check()
         yield queue
     finally:
         await queue.close()
