@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
@@ -20,10 +21,12 @@ __all__ = ["AppJSON", "CallJSON", "CallPage", "FaasClient", "RouteJSON"]
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
-"""A route's image may have to be pulled before the server answers, so creating one waits longer."""
 PULL_TIMEOUT_S = 900.0
+"""A route's image may have to be pulled before the server answers."""
 LONG_POLL_SLACK_S = 15.0
 """What a long poll may take beyond the wait that was asked for."""
+
+_ERRNO = re.compile(r"\A\[Errno -?\d+\] ")
 
 
 class AppJSON(TypedDict, total=False):
@@ -286,7 +289,7 @@ class FaasClient:
         except httpx.TimeoutException as error:
             raise UnreachableError(self.url, "no answer in time") from error
         except httpx.TransportError as error:
-            raise UnreachableError(self.url, str(error) or type(error).__name__) from error
+            raise UnreachableError(self.url, _ERRNO.sub("", str(error)) or type(error).__name__) from error
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
