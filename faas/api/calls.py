@@ -14,6 +14,7 @@ from faas.errors import (
     CallNotFinishedError,
     CallNotFoundError,
     InvalidRequestError,
+    ResultNotKeptError,
 )
 from faas.models import CallStatus, clean_path
 
@@ -59,7 +60,7 @@ async def get_call(calls: CallsDep, call_id: str, wait: Wait = 0) -> CallAnswer:
     response_class=Response,
     responses={
         200: {"description": "The function's own answer: its status, headers and body.", "content": {"*/*": {}}},
-        **errors(CallNotFinishedError, *GONE),
+        **errors(CallNotFinishedError, ResultNotKeptError, *GONE),
     },
 )
 async def get_result(calls: CallsDep, call_id: str) -> Response:
@@ -99,11 +100,14 @@ async def get_log(calls: CallsDep, call_id: str) -> Response:
     return response
 
 
-@router.delete("/calls/{call_id}", summary="Cancel a call", responses=errors(*GONE))
+@router.delete("/calls/{call_id}", summary="Cancel a call", responses=errors(InvalidRequestError, *GONE))
 async def cancel_call(calls: CallsDep, call_id: str) -> CallAnswer:
     """A queued call never runs, a running one's container is killed; one that has ended stays as it is."""
     call = await calls.cancel(call_id)
-    message = "Call cancelled" if call.status is CallStatus.CANCELLED else "Call has already ended"
+    if call.status is CallStatus.CANCELLED:
+        message = "Call cancelled"
+    else:
+        message = "Call has already ended" if call.status.is_final else "Call is being cancelled"
     return CallAnswer(message=message, call=CallView.of(call))
 
 
