@@ -107,11 +107,12 @@ def reference() -> str:
 
 def _setting(name: str, field: FieldInfo) -> Setting:
     alias = field.validation_alias
-    env = tuple(str(choice) for choice in alias.choices) if isinstance(alias, AliasChoices) else ()
+    others = tuple(str(choice) for choice in alias.choices) if isinstance(alias, AliasChoices) else ()
     choices = tuple(map(str, get_args(field.annotation))) if get_origin(field.annotation) is Literal else ()
     return Setting(
         name=name,
-        env=env or (f"FAAS_{name.upper()}",),
+        # pydantic-settings takes the setting's own name after its aliases, where they are not the same.
+        env=tuple(dict.fromkeys((*others, f"FAAS_{name.upper()}"))),
         kind=" | ".join(choices) or _kind(field),
         default=_default(name, field.default),
         description=field.description or "",

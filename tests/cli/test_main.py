@@ -60,6 +60,18 @@ def test_config_says_where_each_value_comes_from(faas: Faas, monkeypatch: pytest
     assert ["host", "127.0.0.1", "default"] in lines
 
 
+def test_the_variables_of_a_setting_are_listed_in_the_order_in_which_they_count(
+    faas: Faas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for setting in settings.describe():
+        if setting.kind != "text" or setting.name == "db_url":
+            continue
+        for name in reversed(setting.env):
+            value = f"unix:{name}"
+            monkeypatch.setenv(name, value)
+            assert [setting.name, value, name] in [line.split() for line in faas("config").stdout.splitlines()]
+
+
 def test_config_shows_no_secret_in_any_form(faas: Faas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAAS_JWT_AUTH_KEY", "hush1")
     monkeypatch.setenv("FAAS_DB_URL", "postgresql://me:hush2@db/faas")
