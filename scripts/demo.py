@@ -83,6 +83,9 @@ def main() -> None:
             process.wait()
             sys.exit(f"the server ended by itself with exit code {process.returncode}; {_log_tail()}")
     except KeyboardInterrupt:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # the server is gone; an impatient second Ctrl-C has nothing to stop
         console.print("Stopped.")
     except httpx.TransportError as error:
         sys.exit(f"the server did not answer: {error}; {_log_tail()}")
