@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from faas.clock import monotonic, utc_now
 from faas.errors import (
+    AppNotFoundError,
     CallCancelledError,
     CallExpiredError,
     CallNotFinishedError,
@@ -28,6 +29,7 @@ from faas.errors import (
     InvalidRequestError,
     LostError,
     ResultNotKeptError,
+    RouteNotFoundError,
     ShuttingDownError,
     StoreUnavailableError,
     TooManyAttemptsError,
@@ -154,10 +156,10 @@ class Calls:
         call = await self._store.calls.begin_attempt(call_id, node=self._options.node, started_at=utc_now())
         if call is None:
             return None
-        request = await self._store.calls.request(call_id)
         sink = _Collector(self._options.max_result_bytes)
         invocation: Invocation | None = None
         try:
+            request = await self._store.calls.request(call_id)
             if request is None:
                 raise CallNotFoundError("The call's request is gone")
             if call.attempt > self._options.max_attempts:
@@ -326,13 +328,23 @@ class Calls:
         """Give one queued call to a worker outside, for a minute."""
         leases = await self._queue.lease(owner="outside", max_count=1, lease_s=OUTSIDE_LEASE_S, wait_s=0)
         for lease in leases:
+            known = await self._store.calls.get(lease.call_id)
+            try:
+                if known is None:
+                    raise RouteNotFoundError
+                route = await self._store.routes.get(known.app_name, known.path)
+            except (AppNotFoundError, RouteNotFoundError):
+                # Nothing an outside worker could run; here it ends with the error that says so.
+                await self.run_queued(lease.call_id)
+                await self._queue.ack(lease)
+                continue
             call = await self._store.calls.begin_attempt(lease.call_id, node="outside", started_at=utc_now())
             request = await self._store.calls.request(lease.call_id)
             if call is None or request is None:
                 await self._queue.ack(lease)
                 continue
             self._outside[call.id] = (lease, call)
-            return call, await self._store.routes.get(call.app_name, call.path), request
+            return call, route, request
         return None
 
     async def finish_task(self, call_id: str) -> None:

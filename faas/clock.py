@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-__all__ = ["monotonic", "utc_now"]
+__all__ = ["monotonic", "unix_s", "utc_now"]
 
 monotonic = time.monotonic
+unix_s = time.time
+"""Seconds since 1970: a third of the price of `utc_now`, for what every call asks."""
 
 
 def utc_now() -> datetime:

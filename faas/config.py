@@ -23,9 +23,9 @@ Natural = Annotated[int, Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-def _also(name: str) -> AliasChoices:
+def _also(name: str, bare: str = "") -> AliasChoices:
     """Accept `FAAS_<NAME>` first, then the bare name that IronFunctions or Docker use."""
-    return AliasChoices(f"FAAS_{name}", name)
+    return AliasChoices(f"FAAS_{name}", bare or name)
 
 
 class Settings(BaseSettings):
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     )
     queue_url: str = Field(
         "sql:",
-        validation_alias=_also("MQ_URL"),
+        validation_alias=_also("QUEUE_URL", "MQ_URL"),
         description="`sql:` keeps the call queue in the database; `redis://HOST:PORT/DB` in Redis 7 or newer.",
     )
     executor: Literal["docker"] = Field("docker", description="What runs the containers.")

@@ -130,6 +130,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             observe=recorder.observe,
         )
         table.on_retired = agent.pool.retire
+        table.on_removed = metrics.forget_route
         calls = Calls(
             store,
             queue,
@@ -340,10 +341,7 @@ def _own_data_dir(data_dir: Path) -> Iterator[str]:
 @asynccontextmanager
 async def _open_queue(settings: Settings, store: Store) -> AsyncIterator[CallQueue]:
     queue: CallQueue
-    if settings.queue_url.startswith("sql:"):
-        queue = SqlQueue(store.database)
-    else:
-        queue = RedisQueue(settings.queue_url)
+    queue = SqlQueue(store.database) if settings.queue_url.startswith("sql:") else RedisQueue(settings.queue_url)
     try:
         if isinstance(queue, RedisQueue):
             await queue.check()

@@ -76,9 +76,9 @@ class DataPlane:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
-            before = loop.time() - self.request_read_timeout_s
+            now = loop.time()
             for connection in list(self.connections):
-                connection.close_if_stalled(before)
+                connection.close_if_stalled(now)
 
 
 class FaasProtocol(HttpToolsProtocol):
@@ -116,7 +116,13 @@ class FaasProtocol(HttpToolsProtocol):
         self._last_data = self.loop.time()
         if self._is_in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # nothing here switches protocols: the request was answered as it stands
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received")
+            return
         if self._is_in_head:
             if self._head_bytes > self.plane.max_header_bytes:
                 self._refuse_head()
@@ -132,6 +138,19 @@ class FaasProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle  # uvicorn knows of its own kind only
         return cycle if cycle.__class__ is Exchange else None
 
+    def on_response_complete(self) -> None:
+        """An answer is complete; the next request in line has its turn.
+
+        uvicorn sets a timer here to close the connection when it stays idle; a timer for each answer costs more than
+        looking at all connections once a second (`close_if_stalled`).
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
     def is_turn_of(self, exchange: Exchange) -> bool:
         """Whether the answers before this one are complete."""
         return not self.pipeline
@@ -144,16 +163,26 @@ class FaasProtocol(HttpToolsProtocol):
             self._default_head = b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._default_head
 
-    def close_if_stalled(self, before: float) -> None:
-        """Close when a request began, is not complete and nothing of it came since `before` (loop time)."""
-        if self._last_data >= before or self.transport.is_closing():
+    def close_if_stalled(self, now: float) -> None:
+        """Close when the client is silent in the middle of a request, or too long between two (`now` is loop time)."""
+        silent_s = now - self._last_data
+        if silent_s < self.plane.request_read_timeout_s or self.transport.is_closing():
             return
         exchange = self._exchange()
         if self._is_in_head:
-            if self._head_bytes:
+            if not self._head_bytes:
+                self._close_if_idle(silent_s)
+            else:
                 self._refuse(RequestTimeoutError("The request's head did not arrive in time"))
         elif exchange is not None and not exchange.is_request_complete and not self.flow.read_paused:
             self.transport.abort()
+        else:
+            self._close_if_idle(silent_s)
+
+    def _close_if_idle(self, silent_s: float) -> None:
+        cycle: Any = self.cycle
+        if silent_s > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
+            self.transport.close()
 
     # --- the parser's callbacks
 

@@ -12,7 +12,7 @@ from faas.api.schemas import TaskAck, TaskView
 from faas.api.services import CallsDep, CatalogDep
 from faas.errors import CallNotFoundError, InvalidJSONError, QueueUnavailableError
 from faas.models import App, Call, CallRequest, Route
-from faas.runner.formats.iron import variable_name
+from faas.runner.formats.iron import call_variables
 
 __all__ = ["router"]
 
@@ -71,14 +71,10 @@ def _view(call: Call, app: App, route: Route, request: CallRequest) -> TaskView:
 
 def _env_vars(app: App, route: Route, request: CallRequest) -> dict[str, str]:
     """What a container of IronFunctions' `default` format finds in its environment."""
-    config = {**app.config, **route.config}
-    env = {
-        "METHOD": request.method,
-        "ROUTE": route.path,
-        "REQUEST_URL": request.url,
-        **{variable_name(key): value for key, value in config.items()},
-    }
-    headers: dict[str, list[str]] = {}
-    for name, value in request.headers:
-        headers.setdefault("HEADER_" + variable_name(name.decode("latin-1")), []).append(value.decode("latin-1"))
-    return env | {name: " ".join(values) for name, values in headers.items()}
+    return call_variables(
+        method=request.method,
+        route=route.path,
+        url=request.url,
+        config={**app.config, **route.config},
+        headers=request.headers,
+    )

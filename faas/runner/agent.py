@@ -186,7 +186,9 @@ class Agent:
         """A call was sent to its container: its clock runs."""
         self._start_clock(invocation)
         if invocation.stream is not None:
-            self._tasks.spawn(self._send_body(container, invocation), name=f"body/{invocation.id}")
+            invocation.body_task = self._tasks.spawn(
+                self._send_body(container, invocation), name=f"body/{invocation.id}"
+            )
 
     def kill_cold(self, container: Container) -> None:
         """A running cold call must end now."""
@@ -234,6 +236,8 @@ class Agent:
         invocation.error = error
         if invocation.timer is not None:
             invocation.timer.cancel()
+        if invocation.body_task is not None:
+            invocation.body_task.cancel()  # a body may go on arriving, or not, after the answer
         del self.running[invocation.id]
         self.completed += 1
         if not self.running:

@@ -90,10 +90,14 @@ def compile_function(app: App, route: Route) -> Function:
 
 
 class FunctionTable:
-    """All functions of the installation, in memory; `on_retired` hears the key of each that was replaced."""
+    """All functions of the installation, in memory.
+
+    `on_retired` hears the key of each that was replaced or removed, `on_removed` app and path of a removed route.
+    """
 
     def __init__(self) -> None:
         self.on_retired: Callable[[str], None] = lambda _key: None
+        self.on_removed: Callable[[str, str], None] = lambda _app_name, _path: None
         self._functions: dict[tuple[str, str], Function] = {}
         self._by_raw_path: dict[bytes, Function] = {}
         self._apps: set[str] = set()
@@ -127,6 +131,7 @@ class FunctionTable:
         if old is not None:
             del self._by_raw_path[_raw_path(old)]
             self.on_retired(old.key)
+            self.on_removed(app_name, path)
 
     # --- look-ups
 

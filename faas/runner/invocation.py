@@ -93,6 +93,7 @@ class Invocation:
         "accepted_at",
         "attempt",
         "body",
+        "body_task",
         "container_id",
         "content_length",
         "ended_at",
@@ -154,6 +155,8 @@ class Invocation:
         """Set when a container was made for this call: it was cold."""
         self.container_id = ""
         self.timer: asyncio.TimerHandle | None = None
+        self.body_task: asyncio.Task[None] | None = None
+        """Sends a streamed body to the container."""
         self.log: LogBuffer | None = None
         self.stop: FaasError | None = None
         """Why the call is being ended from outside: set once, then its container is killed."""

@@ -173,7 +173,7 @@ class Container(Protocol):
         """Kill it if it runs and forget it, with its anonymous volumes. Nothing when it is gone."""
 
     async def usage(self) -> Usage | None:
-        """Peak memory and CPU time so far, `None` when the engine can't tell."""
+        """Peak memory and CPU time, so far or up to its end; `None` when the engine can't tell."""
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from faas.runner.executors.docker_exits import ExitWatcher, Watched
 from faas.runner.executors.docker_images import ImageResolver, RegistryLogin, parse_registry_logins
 from faas.runner.executors.docker_spec import BOOT_LABEL, INSTALLATION_LABEL, Hardening, container_config
 from faas.runner.executors.docker_stdio import AttachedStdio, attach
-from faas.runner.executors.docker_usage import usage_from_cgroup, usage_from_stats
+from faas.runner.executors.docker_usage import Cgroup, usage_from_stats
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class DockerExecutor:
             under_way: list[asyncio.Future[Any]] = [*self._creating, *self._discarding]
             await asyncio.wait(under_way)
         await self._tasks.cancel()
+        self._exits.close()
         self._images.close()
         self._engine.close()
 
@@ -228,6 +229,7 @@ class DockerContainer:
         self._starting = self._engine.submit("start container", lambda client: client.start(self._id))
         # Shielded: a start can't be called back; who kills or removes waits for its end first.
         await asyncio.shield(self._starting)
+        self._exits.started(self._id)
 
     async def wait(self) -> ContainerExit:
         return await asyncio.shield(self._watched.exit)
@@ -256,8 +258,11 @@ class DockerContainer:
             self._stdio.close()
 
     async def usage(self) -> Usage | None:
-        if (usage := usage_from_cgroup(self._id)) is not None:
-            return usage
+        if self._watched.last is not None:
+            return self._watched.last.usage
+        cgroup = Cgroup.find(self._id)
+        if cgroup is not None and (reading := cgroup.read()) is not None:
+            return reading.usage
         try:
             stats = await self._call(
                 "statistics of container", lambda client: client.stats(self._id, stream=False, one_shot=True)

@@ -11,12 +11,14 @@ import asyncio
 import json
 import logging
 import urllib.parse
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from faas.errors import EngineError, EngineUnavailableError, FaasError
 from faas.runner.executors.base import ContainerExit
 from faas.runner.executors.docker_engine import is_gone
+from faas.runner.executors.docker_usage import DeathWatch, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +36,9 @@ ENDED_STATES = ("exited", "dead")
 RECONNECT_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 RESYNC_INTERVAL_S = 30.0
 """Safety net under the events: so long may the engine forget to send one."""
-OOM_GRACE_S = 0.1
-"""The kernel's notice of an out-of-memory kill can arrive after the exit that it explains."""
+OOM_GRACE_S = 0.5
+"""On a busy machine the engine's notice of an out-of-memory kill arrives that long after the exit that it explains."""
+OOM_POLL_INTERVAL_S = 0.02
 MAX_EVENT_BYTES = 1024 * 1024
 
 
@@ -46,6 +49,9 @@ class Watched:
     exit: asyncio.Future[ContainerExit]
     is_oom: bool = False
     killed_by_us: bool = False
+    death: DeathWatch | None = None
+    last: Reading | None = None
+    """Of the moment its first process died; `None` as long as it lives, and when it could not be seen."""
     inspection: asyncio.Task[None] | None = None
 
 
@@ -72,6 +78,25 @@ class ExitWatcher:
         watched = Watched(exit=asyncio.get_running_loop().create_future())
         self._watched[container_id] = watched
         return watched
+
+    def started(self, container_id: str) -> None:
+        """Look out for the death of its first process."""
+        watched = self._watched.get(container_id)
+        if watched is None or watched.exit.done():
+            return
+
+        def take(reading: Reading) -> None:
+            watched.last = reading
+            watched.is_oom = watched.is_oom or bool(reading.oom_kills)
+
+        watched.death = DeathWatch(container_id, take)
+
+    def close(self) -> None:
+        """Let go of all containers; who waits for one waits for ever."""
+        for watched in self._watched.values():
+            if watched.death is not None:
+                watched.death.close()
+        self._watched.clear()
 
     async def check(self, container_id: str) -> None:
         """Ask the engine now instead of waiting for its event."""
@@ -140,7 +165,7 @@ class ExitWatcher:
                 watched.is_oom = True
             case "die":
                 exit_code = int(actor.get("Attributes", {}).get("exitCode", KILLED_EXIT_CODE))
-                if exit_code == KILLED_EXIT_CODE and not (watched.is_oom or watched.killed_by_us):
+                if exit_code == KILLED_EXIT_CODE and not _is_explained(watched):
                     self._inspect_later(actor["ID"], watched)
                 else:
                     self._ended(actor["ID"], watched, exit_code)
@@ -158,10 +183,9 @@ class ExitWatcher:
             if state["Status"] not in ENDED_STATES:
                 return
             exit_code = state["ExitCode"]
-            if exit_code == KILLED_EXIT_CODE and not (state["OOMKilled"] or watched.is_oom or watched.killed_by_us):
-                await asyncio.sleep(OOM_GRACE_S)
-                state = await self._state_of(container_id)
             watched.is_oom = watched.is_oom or state["OOMKilled"]
+            if exit_code == KILLED_EXIT_CODE and not _is_explained(watched):
+                await _until_explained(watched)
         except EngineUnavailableError:
             return  # the next sync asks again
         except EngineError as error:
@@ -178,8 +202,22 @@ class ExitWatcher:
 
     def _ended(self, container_id: str, watched: Watched, exit_code: int) -> None:
         self._watched.pop(container_id, None)
+        if watched.death is not None:
+            watched.death.finish()
         if not watched.exit.done():
             watched.exit.set_result(ContainerExit(exit_code=exit_code, is_oom=watched.is_oom))
+
+
+def _is_explained(watched: Watched) -> bool:
+    """Whether it is known why a container was killed; a reading without such kills says that it was not for memory."""
+    return watched.is_oom or watched.killed_by_us or (watched.last is not None and watched.last.oom_kills is not None)
+
+
+async def _until_explained(watched: Watched) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(OOM_GRACE_S):
+            while not _is_explained(watched):
+                await asyncio.sleep(OOM_POLL_INTERVAL_S)
 
 
 def _events_request(labels: list[str]) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from faas.errors import BadExitError, FaasError, OutOfMemoryError, ResponseTooLargeError
 from faas.runner.call_log import LogBuffer
-from faas.runner.formats.iron import call_variables, payload_of
+from faas.runner.formats.iron import payload_of, variables_of
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f\v\x1b"
 
 def container_env(invocation: Invocation) -> Mapping[str, str]:
     """The environment of the call's own container; `TASK_ID` is the call's id, as IronFunctions documents it."""
-    return {**call_variables(invocation), "TASK_ID": invocation.id}
+    return {**variables_of(invocation), "TASK_ID": invocation.id}
 
 
 class ColdCall:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from faas.errors import ProtocolViolationError
 from faas.runner.formats.http_channel import HttpChannel
-from faas.runner.formats.iron import call_variables, config_variables, payload_of
+from faas.runner.formats.iron import config_variables, payload_of, variables_of
 from faas.wire.headers import end_to_end
 
 if TYPE_CHECKING:
@@ -39,12 +39,11 @@ class HttpFormat:
 
     def container_env(self, function: Function) -> Mapping[str, str]:
         """The configuration and `FN_FORMAT`."""
-        return {**config_variables(function), "FN_FORMAT": "http"}
+        return {**config_variables(function.config), "FN_FORMAT": "http"}
 
     async def open(self, site: Site) -> Channel:
         """Start the container; it is ready at once, since standard input waits for it."""
-        channel = HttpChannel(self, max_header_bytes=self._max_header_bytes)
-        channel.connection_made(_StdioTransport(site.stdio))
+        channel = _StdioChannel(self, site.stdio, max_header_bytes=self._max_header_bytes)
         site.stdout.connect(channel)
         await site.start()
         return channel
@@ -58,7 +57,7 @@ class HttpFormat:
         if invocation.stream is None:
             invocation.body = payload_of(invocation)
         lines = ["GET / HTTP/1.1\r\n"]
-        for name, value in call_variables(invocation).items():
+        for name, value in variables_of(invocation).items():
             lines.append(f"{name.capitalize()}: {_one_line(value)}\r\n")
         if invocation.stream is None:
             lines.append(f"Content-Length: {len(invocation.body)}\r\n")
@@ -72,6 +71,19 @@ class HttpFormat:
     def decode(self, status: int, headers: Headers) -> tuple[int, Headers]:
         """The function's own status and headers."""
         return status, [(name, value) for name, value in end_to_end(headers) if name != b"content-length"]
+
+
+class _StdioChannel(HttpChannel):
+    """HTTP over a container's standard streams, whose flow control is their own."""
+
+    def __init__(self, codec: HttpFormat, stdio: Stdio, *, max_header_bytes: int) -> None:
+        super().__init__(codec, max_header_bytes=max_header_bytes)
+        self._stdio = stdio
+        self.connection_made(_StdioTransport(stdio))
+
+    async def drain(self) -> None:
+        """Wait until the function has taken most of what was sent."""
+        await self._stdio.drain()
 
 
 class _StdioTransport(asyncio.Transport):

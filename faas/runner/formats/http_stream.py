@@ -16,10 +16,10 @@ Source: fnproject/docs, fn/develop/fn-format.md; fnproject/fn, api/agent and api
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from faas.clock import utc_now
+from faas.clock import unix_s
 from faas.errors import (
     CallTimeoutError,
     FunctionFailedError,
@@ -165,15 +165,14 @@ class HttpStreamFormat:
 
     def _deadline(self, timeout_s: int) -> bytes:
         """RFC 3339 with whole seconds; formatted once a second for each timeout."""
-        now = utc_now()
-        second = int(now.timestamp())
+        second = int(unix_s())
         if second != self._deadline_second:
             self._deadline_second = second
             self._deadlines.clear()
         text = self._deadlines.get(timeout_s)
         if text is None:
-            text = (now + timedelta(seconds=timeout_s)).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
-            self._deadlines[timeout_s] = text
+            deadline = datetime.fromtimestamp(second + timeout_s, UTC)
+            text = self._deadlines[timeout_s] = deadline.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
         return text
 
 

@@ -12,10 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 from faas.wire.headers import HOP_BY_HOP
 
 if TYPE_CHECKING:
-    from faas.runner.functions import Function
+    from collections.abc import Iterable, Mapping
+
     from faas.runner.invocation import Invocation
 
-__all__ = ["call_variables", "config_variables", "payload_of"]
+__all__ = ["call_variables", "config_variables", "payload_of", "variables_of"]
 
 
 _NOT_THE_FUNCTIONS = HOP_BY_HOP | {b"host", b"expect"}
@@ -26,27 +27,37 @@ def variable_name(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
-def config_variables(function: Function) -> dict[str, str]:
+def config_variables(config: Mapping[str, str]) -> dict[str, str]:
     """The configuration, app's and route's."""
-    return {variable_name(key): value for key, value in function.config.items()}
+    return {variable_name(key): value for key, value in config.items()}
 
 
-def call_variables(invocation: Invocation) -> dict[str, str]:
+def call_variables(
+    *, method: str, route: str, url: str, config: Mapping[str, str], headers: Iterable[tuple[bytes, bytes]]
+) -> dict[str, str]:
     """Everything a container is told of a call besides its body."""
-    variables = {
-        "METHOD": invocation.method.decode("latin-1"),
-        "ROUTE": invocation.function.path,
-        "REQUEST_URL": invocation.url.decode("latin-1"),
-        **config_variables(invocation.function),
-    }
-    for name, value in invocation.headers:
+    variables = {"METHOD": method, "ROUTE": route, "REQUEST_URL": url, **config_variables(config)}
+    seen: set[str] = set()
+    for name, value in headers:
         if name in _NOT_THE_FUNCTIONS:
             continue
         key = "HEADER_" + variable_name(name.decode("latin-1"))
         text = value.decode("latin-1")
-        # A header may shadow an earlier value of the same header, nothing else: other names have no such prefix.
-        variables[key] = f"{variables[key]} {text}" if key in variables else text
+        variables[key] = f"{variables[key]} {text}" if key in seen else text
+        seen.add(key)
     return variables
+
+
+def variables_of(invocation: Invocation) -> dict[str, str]:
+    """The variables of a call in flight."""
+    function = invocation.function
+    return call_variables(
+        method=invocation.method.decode("latin-1"),
+        route=function.path,
+        url=invocation.url.decode("latin-1"),
+        config=function.config,
+        headers=invocation.headers,
+    )
 
 
 def payload_of(invocation: Invocation) -> bytes:
