@@ -328,12 +328,8 @@ class Calls:
         """Give one queued call to a worker outside, for a minute."""
         leases = await self._queue.lease(owner="outside", max_count=1, lease_s=OUTSIDE_LEASE_S, wait_s=0)
         for lease in leases:
-            known = await self._store.calls.get(lease.call_id)
-            try:
-                if known is None:
-                    raise RouteNotFoundError
-                route = await self._store.routes.get(known.app_name, known.path)
-            except (AppNotFoundError, RouteNotFoundError):
+            route = await self._route_of(lease.call_id)
+            if route is None:
                 # Nothing an outside worker could run; here it ends with the error that says so.
                 await self.run_queued(lease.call_id)
                 await self._queue.ack(lease)
@@ -346,6 +342,15 @@ class Calls:
             self._outside[call.id] = (lease, call)
             return call, route, request
         return None
+
+    async def _route_of(self, call_id: str) -> Route | None:
+        call = await self._store.calls.get(call_id)
+        if call is None:
+            return None
+        try:
+            return await self._store.routes.get(call.app_name, call.path)
+        except (AppNotFoundError, RouteNotFoundError):
+            return None
 
     async def finish_task(self, call_id: str) -> None:
         """A worker outside has run a call it leased here; raises `CallNotFoundError`."""
