@@ -36,7 +36,5 @@ def is_call_id(text: str) -> bool:
 
 
 def created_at_of(call_id: str) -> datetime:
-    """The instant at which a UUIDv7 was made; `ValueError` when it is not one."""
-    if not is_call_id(call_id):
-        raise ValueError(f"not a call id: {call_id!r}")
-    return datetime.fromtimestamp((uuid.UUID(call_id).int >> 80) / 1000, UTC)
+    """The instant at which an id was made; the text must be one (`is_call_id`)."""
+    return datetime.fromtimestamp(int(call_id[:8] + call_id[9:13], 16) / 1000, UTC)
