@@ -12,7 +12,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Double, case, delete, extract, func, literal, select, tuple_, update
+from sqlalchemy import Double, bindparam, case, delete, extract, func, literal, select, tuple_, update
 
 from faas.clock import monotonic, utc_now
 from faas.errors import QueueUnavailableError, StoreUnavailableError
@@ -37,6 +37,7 @@ POLL_S = 1.0
 
 _FREE: dict[str, Any] = {"owner": "", "token": ""}
 _row = queued_calls.c
+_ACK = delete(queued_calls).where(_row.call_id == bindparam("the_call"), _row.token == bindparam("the_token"))
 
 
 class SqlQueue:
@@ -45,16 +46,24 @@ class SqlQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._woken = asyncio.Event()
+        self._add = database.insert_new(queued_calls)
+        if not database.is_sqlite:
+            self._add = self._add.values(available_at=func.greatest(bindparam("due_at", type_=Double), self._now()))
 
     async def dispatch(self, ticket: Ticket) -> None:
-        statement = self._database.insert(queued_calls).values(
-            call_id=ticket.call_id,
-            rank=MAX_PRIORITY - ticket.priority,
-            fairness_key=ticket.fairness_key,
-            available_at=self._due_at(ticket.not_before),
+        due_at = 0.0 if ticket.not_before is None else ticket.not_before.timestamp()
+        is_local = self._database.is_sqlite
+        row = {
+            "call_id": ticket.call_id,
+            "rank": MAX_PRIORITY - ticket.priority,
+            "fairness_key": ticket.fairness_key,
+            **({"available_at": max(due_at, utc_now().timestamp())} if is_local else {"due_at": due_at}),
             **_FREE,
-        )
-        await self._write(lambda connection: connection.execute(statement.on_conflict_do_nothing()).rowcount)
+        }
+        try:
+            await self._database.add([(self._add, row)])
+        except StoreUnavailableError as error:
+            raise QueueUnavailableError(error.message) from error
         self._wake()
 
     async def lease(self, *, owner: str, max_count: int, lease_s: float, wait_s: float) -> list[Lease]:
@@ -83,8 +92,8 @@ class SqlQueue:
         return {lease.call_id for lease in leases} - held
 
     async def ack(self, lease: Lease) -> bool:
-        statement = delete(queued_calls).where(_is_held(lease))
-        return await self._write(lambda connection: connection.execute(statement).rowcount == 1)
+        values = {"the_call": lease.call_id, "the_token": lease.token}
+        return await self._write(lambda connection: connection.execute(_ACK, values).rowcount == 1)
 
     async def release(self, lease: Lease, *, not_before: datetime | None = None) -> bool:
         statement = update(queued_calls).where(_is_held(lease)).values(available_at=self._due_at(not_before), **_FREE)

@@ -80,7 +80,7 @@ def add_app(database: Database, connection: Connection, app: App) -> App | None:
     """Add an app inside a transaction; None when the name is taken."""
     now = utc_now()
     added = replace(app, created_at=app.created_at or now, updated_at=app.updated_at or now)
-    statement = database.insert(apps).on_conflict_do_nothing()
+    statement = database.insert_new(apps)
     return added if connection.execute(statement, _values(added)).rowcount == 1 else None
 
 

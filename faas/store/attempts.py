@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from faas.models import Attempt, Reason, Usage
 from faas.store.tables import call_attempts
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
     from faas.store.database import Database
 
-__all__ = ["attempts_of", "close_open", "keep", "start"]
+__all__ = ["attempts_of", "close_open", "end", "keep", "start"]
 
 _KEY = [call_attempts.c.call_id, call_attempts.c.number]
+_START = call_attempts.insert()
+_END = update(call_attempts).where(
+    call_attempts.c.call_id == bindparam("the_call"), call_attempts.c.number == bindparam("the_number")
+)
 
 
 def attempts_of(connection: Connection, call_ids: Collection[str]) -> dict[str, tuple[Attempt, ...]]:
@@ -35,7 +39,13 @@ def attempts_of(connection: Connection, call_ids: Collection[str]) -> dict[str, 
 
 def start(connection: Connection, call_id: str, attempt: Attempt) -> None:
     """Add an attempt that begins."""
-    connection.execute(call_attempts.insert(), _values(call_id, attempt))
+    connection.execute(_START, _values(call_id, attempt))
+
+
+def end(connection: Connection, call_id: str, attempt: Attempt) -> None:
+    """Write all that is known of an attempt over what was known when it began."""
+    values = _values(call_id, attempt)
+    connection.execute(_END, {"the_call": values.pop("call_id"), "the_number": values.pop("number"), **values})
 
 
 def close_open(connection: Connection, call_id: str, *, at: datetime, error: str) -> None:
@@ -47,22 +57,11 @@ def close_open(connection: Connection, call_id: str, *, at: datetime, error: str
     )
 
 
-def keep(
-    database: Database, connection: Connection, attempts: Iterable[tuple[str, Attempt]], *, is_replacing: bool
-) -> None:
-    """Write attempts with all their evidence; over what is there, or only where nothing is."""
+def keep(database: Database, connection: Connection, attempts: Iterable[tuple[str, Attempt]]) -> None:
+    """Add attempts that have ended; those that are there stay as they are."""
     rows = [_values(call_id, attempt) for call_id, attempt in attempts]
-    if not rows:
-        return
-    statement = database.insert(call_attempts)
-    if is_replacing:
-        evidence = {
-            column.name: statement.excluded[column.name] for column in call_attempts.c if not column.primary_key
-        }
-        statement = statement.on_conflict_do_update(index_elements=_KEY, set_=evidence)
-    else:
-        statement = statement.on_conflict_do_nothing()
-    connection.execute(statement, rows)
+    if rows:
+        connection.execute(database.insert_new(call_attempts), rows)
 
 
 def _attempt(row: Row[Any]) -> Attempt:

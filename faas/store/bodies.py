@@ -12,17 +12,20 @@ from faas.store.tables import call_logs, call_requests, call_results
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Insert
 
     from faas.store.database import Database
 
-__all__ = ["keep_logs", "keep_request", "keep_results", "log_of", "request_of", "result_of"]
+__all__ = ["keep_logs", "keep_results", "log_of", "request_of", "request_row", "result_of"]
 
 
-def keep_request(connection: Connection, call_id: str, request: CallRequest) -> None:
-    """Add what the caller sent."""
+_ADD_REQUEST = call_requests.insert()
+
+
+def request_row(call_id: str, request: CallRequest) -> tuple[Insert, dict[str, object]]:
+    """The row of what the caller sent, with the statement that adds it."""
     values = {"method": request.method, "url": request.url, "headers": request.headers, "body": request.body}
-    connection.execute(call_requests.insert(), {"call_id": call_id, **values})
+    return _ADD_REQUEST, {"call_id": call_id, **values}
 
 
 def keep_results(database: Database, connection: Connection, results: Sequence[tuple[str, CallResult]]) -> None:
@@ -38,14 +41,14 @@ def keep_results(database: Database, connection: Connection, results: Sequence[t
             }
             for call_id, result in results
         ]
-        connection.execute(database.insert(call_results).on_conflict_do_nothing(), rows)
+        connection.execute(database.insert_new(call_results), rows)
 
 
 def keep_logs(database: Database, connection: Connection, logs: Sequence[tuple[str, CallLog]]) -> None:
     """Add logs; the first one of a call stays."""
     if logs:
         rows = [{"call_id": call_id, "data": log.data, "is_truncated": log.is_truncated} for call_id, log in logs]
-        connection.execute(database.insert(call_logs).on_conflict_do_nothing(), rows)
+        connection.execute(database.insert_new(call_logs), rows)
 
 
 def request_of(connection: Connection, call_id: str) -> CallRequest | None:

@@ -17,7 +17,7 @@ import binascii
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, func, literal, select, text, update
+from sqlalchemy import bindparam, delete, func, literal, select, text, update
 
 from faas.clock import utc_now
 from faas.errors import CallCancelledError, InvalidRequestError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Select, Update
+    from sqlalchemy import ColumnElement, Connection, Select
 
     from faas.models import CallLog, CallRequest, CallResult
     from faas.store.database import Database
@@ -43,6 +43,25 @@ WAITING = (CallStatus.DELAYED.value, CallStatus.QUEUED.value)
 DEFAULT_PAGE = 30
 LOST = "lost"
 SHUT_DOWN = "the node shut down"
+
+# Built once: making a statement takes SQLAlchemy longer than SQLite takes to run it.
+_ADD = calls.insert()
+_BEGIN = (
+    update(calls)
+    .where(calls.c.id == bindparam("the_id"), text(IS_UNFINISHED))
+    .values(
+        status=CallStatus.RUNNING.value,
+        attempt=calls.c.attempt + 1,
+        started_at=func.coalesce(calls.c.started_at, bindparam("the_start", type_=UtcDateTime)),
+    )
+    .returning(calls)
+)
+# The fence: changes a call only while this attempt of it is the one that runs.
+_OF_ATTEMPT = update(calls).where(
+    calls.c.id == bindparam("the_id"),
+    calls.c.status == literal(CallStatus.RUNNING.value),
+    calls.c.attempt == bindparam("the_attempt"),
+)
 
 
 class UnfinishedCall(NamedTuple):
@@ -89,11 +108,7 @@ class CallRecords:
     async def insert(self, call: Call, request: CallRequest) -> None:
         """Accept a call: when this returns, it is on disk."""
 
-        def work(connection: Connection) -> None:
-            connection.execute(calls.insert(), values_of(call))
-            bodies.keep_request(connection, call.id, request)
-
-        await self._database.write(work)
+        await self._database.add([(_ADD, values_of(call)), bodies.request_row(call.id, request)])
 
     async def delete_unaccepted(self, call_id: str) -> None:
         """Take back an `insert` whose dispatch failed; a call that somebody began stays."""
@@ -107,17 +122,7 @@ class CallRecords:
         """
 
         def work(connection: Connection) -> Call | None:
-            statement = (
-                update(calls)
-                .where(calls.c.id == call_id, text(IS_UNFINISHED))
-                .values(
-                    status=CallStatus.RUNNING.value,
-                    attempt=calls.c.attempt + 1,
-                    started_at=func.coalesce(calls.c.started_at, literal(started_at, UtcDateTime)),
-                )
-                .returning(calls)
-            )
-            row = connection.execute(statement).first()
+            row = connection.execute(_BEGIN, {"the_id": call_id, "the_start": started_at}).first()
             if row is None:
                 return None
             if row.attempt > 1:
@@ -138,16 +143,17 @@ class CallRecords:
 
         def work(connection: Connection) -> bool:
             values = {
+                **_fence(call.id, attempt.number),
                 "status": call.status.value,
                 "completed_at": completed_at,
                 "reason": call.reason.value if call.reason else None,
                 "error": call.error,
                 **result_values(info),
             }
-            if connection.execute(_of_attempt(call.id, attempt.number).values(values)).rowcount != 1:
+            if connection.execute(_OF_ATTEMPT, values).rowcount != 1:
                 return False
             ended = replace(attempt, completed_at=attempt.completed_at or completed_at)
-            attempt_rows.keep(self._database, connection, [(call.id, ended)], is_replacing=True)
+            attempt_rows.end(connection, call.id, ended)
             bodies.keep_results(self._database, connection, [(call.id, result)] if result else [])
             bodies.keep_logs(self._database, connection, [(call.id, log)] if log else [])
             return True
@@ -158,8 +164,8 @@ class CallRecords:
         """Give a running call back, because its node shuts down; False when the attempt is not the latest."""
 
         def work(connection: Connection) -> bool:
-            statement = _of_attempt(call_id, attempt_number).values(status=CallStatus.QUEUED.value)
-            if connection.execute(statement).rowcount != 1:
+            values = {**_fence(call_id, attempt_number), "status": CallStatus.QUEUED.value}
+            if connection.execute(_OF_ATTEMPT, values).rowcount != 1:
                 return False
             attempt_rows.close_open(connection, call_id, at=utc_now(), error=SHUT_DOWN)
             return True
@@ -187,10 +193,10 @@ class CallRecords:
 
         def work(connection: Connection) -> None:
             database = self._database
-            statement = database.insert(calls).on_conflict_do_nothing()
+            statement = database.insert_new(calls)
             connection.execute(statement, [values_of(call) for call, _, _ in records])
             tried = [(call.id, attempt) for call, _, _ in records for attempt in call.attempts]
-            attempt_rows.keep(database, connection, tried, is_replacing=False)
+            attempt_rows.keep(database, connection, tried)
             bodies.keep_results(database, connection, [(call.id, result) for call, result, _ in records if result])
             bodies.keep_logs(database, connection, [(call.id, log) for call, _, log in records if log])
 
@@ -284,11 +290,8 @@ class CallRecords:
         return await self._database.write(lambda connection: connection.execute(statement).rowcount)
 
 
-def _of_attempt(call_id: str, number: int) -> Update:
-    """The fence: an UPDATE of a call only while this attempt of it is the one that runs."""
-    return update(calls).where(
-        calls.c.id == call_id, calls.c.status == CallStatus.RUNNING.value, calls.c.attempt == number
-    )
+def _fence(call_id: str, number: int) -> dict[str, object]:
+    return {"the_id": call_id, "the_attempt": number}
 
 
 def _cursor_of(call_id: str) -> str:

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from faas.errors import StoreUnavailableError
 from faas.store.apps import Apps
@@ -36,6 +37,9 @@ CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
 BUSY_TIMEOUT_MS = 5000
 """How long SQLite waits for another process that writes."""
+
+SQLITE_CONNECT = {"isolation_level": None}
+"""The driver must not begin transactions by itself: it would begin them too late and of the wrong kind."""
 
 SQLITE_PRAGMAS = (
     f"busy_timeout = {BUSY_TIMEOUT_MS}",  # first: the next one needs the lock
@@ -71,9 +75,10 @@ async def open_store(url: str) -> AsyncIterator[Store]:
     `url` has the async driver in it (`Settings.database_url`). Raises `StoreUnavailableError` when the database can't
     be reached and `SchemaTooNewError` when a newer faas has been at it.
     """
-    engine = _engine(_usable(url))
+    usable = _usable(url)
+    engine = _engine(usable)
     async with TaskSet("store") as tasks:
-        database = Database(engine, tasks)
+        database = Database(engine, tasks, sqlite_writer=_sqlite_writer(usable))
         try:
             await migrate(engine.execution_options(**{WRITES: True}))
             yield Store(database)
@@ -120,11 +125,31 @@ def _engine(url: URL) -> AsyncEngine:
             "server_settings": {"application_name": "faas", "timezone": "UTC"},
         }
         return create_async_engine(url, connect_args=connect, **common)
-    # The driver must not begin transactions by itself: it would begin them too late and of the wrong kind.
-    engine = create_async_engine(url, connect_args={"isolation_level": None}, **common)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    engine = create_async_engine(url, connect_args=SQLITE_CONNECT, **common)
+    _teach_sqlite(engine.sync_engine)
     return engine
+
+
+def _sqlite_writer(url: URL) -> Engine | None:
+    """The one connection that writes, on the standard library's driver: used from one thread, but not this one."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    writer = create_engine(
+        url.set(drivername="sqlite"),
+        connect_args={**SQLITE_CONNECT, "check_same_thread": False},
+        execution_options={WRITES: True},
+        hide_parameters=True,
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+    )
+    _teach_sqlite(writer)
+    return writer
+
+
+def _teach_sqlite(engine: Engine) -> None:
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

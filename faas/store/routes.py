@@ -49,7 +49,7 @@ class Routes:
             app = self._ensure_app(connection, route.app_name)
             now = utc_now()
             added = replace(route, created_at=route.created_at or now, updated_at=route.updated_at or now)
-            statement = self._database.insert(routes).on_conflict_do_nothing()
+            statement = self._database.insert_new(routes)
             if connection.execute(statement, _values(added)).rowcount != 1:
                 raise RouteExistsError
             return added, app

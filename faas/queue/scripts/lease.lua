@@ -1,7 +1,7 @@
 -- Takes due calls: higher priority first; inside one, first those whose lease ran out, then the line.
--- ARGV: owner, token, most calls, lease (ms), most delayed calls to move in one go
+-- ARGV: owner, token, most calls, lease (ms), most delayed or expired calls to look at in one go
 -- Returns {call ids, ms until the next call may be due (-1: none is delayed or leased), last id of wake}.
-local owner, token, wanted = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local owner, token, wanted, at_once = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5]
 local now = now_ms()
 local until_ms = now + tonumber(ARGV[4])
 local taken = {}
@@ -25,21 +25,37 @@ local function read_line(stream, count)
   return reply and reply[1] and reply[1][2] or {}
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, ARGV[5])) do
+-- Calls that anybody may take again, in the order of their places in the stream.
+local function expired(priority)
+  local leases, found = leases_of(priority), {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, at_once)) do
+    local ticket = ticket_of(id)
+    if ticket then
+      local ms, sequence = string.match(ticket.e, '^(%d+)-(%d+)$')
+      found[#found + 1] = {id = id, ticket = ticket, ms = tonumber(ms), sequence = tonumber(sequence)}
+    else
+      redis.call('ZREM', leases, id)
+    end
+  end
+  table.sort(found, function(a, b) return a.ms < b.ms or (a.ms == b.ms and a.sequence < b.sequence) end)
+  return found
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, at_once)) do
   redis.call('ZREM', DELAYED, id)
   local ticket = ticket_of(id)
   if ticket then put_in_line(id, ticket) end
 end
 
 for priority = FIRST, LAST, -1 do
-  local stream, leases = stream_of(priority), leases_of(priority)
+  local stream = stream_of(priority)
   local room = wanted - #taken
   if room > 0 then
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, room)) do
-      local ticket = ticket_of(id)
-      if ticket then take(id, ticket) else redis.call('ZREM', leases, id) end
+    for _, free in ipairs(expired(priority)) do
+      if room == 0 then break end
+      take(free.id, free.ticket)
+      room = room - 1
     end
-    room = wanted - #taken
   end
   while room > 0 do
     local entries = read_line(stream, room)
