@@ -280,7 +280,7 @@ async def test_memory_below_the_engines_minimum_says_so(executor: Executor, imag
         await executor.create(script_spec(image, "true", limits=Limits(memory_mib=5)))
 
 
-async def test_usage_is_known_while_it_runs(executor: Executor, image: Image) -> None:
+async def test_usage_is_known_while_it_runs_and_of_the_whole_life_afterwards(executor: Executor, image: Image) -> None:
     script = "x=$(head -c 4000000 /dev/zero | tr '\\0' a); echo ready; cat"
     container, received, _ = await start(executor, script_spec(image, script, with_stdin=True))
     await wait_until(lambda: received.stdout == b"ready\n")
@@ -289,6 +289,16 @@ async def test_usage_is_known_while_it_runs(executor: Executor, image: Image) ->
     assert usage.cpu_s is not None
     assert 0 < usage.cpu_s < 10
     assert usage.memory_peak_bytes is None or 4_000_000 < usage.memory_peak_bytes <= 32 * 1024 * 1024
+    await container.kill()
+    ended = await container.usage()
+    await container.remove()
+    assert await container.usage() == ended
+    assert ended is None or (ended.cpu_s is not None and ended.cpu_s >= usage.cpu_s)
+
+
+async def test_usage_of_a_container_that_never_ran_is_unknown(executor: Executor, image: Image) -> None:
+    container = await executor.create(script_spec(image, "true"))
+    assert await container.usage() is None
     await container.remove()
     assert await container.usage() is None
 

@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import urllib.parse
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +35,9 @@ ENDED_STATES = ("exited", "dead")
 RECONNECT_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 RESYNC_INTERVAL_S = 30.0
 """Safety net under the events: so long may the engine forget to send one."""
-OOM_GRACE_S = 0.5
-"""On a busy machine the engine's notice of an out-of-memory kill arrives that long after the exit that it explains."""
 OOM_POLL_INTERVAL_S = 0.02
+OOM_POLLS = 25
+"""Half a second: on a busy machine the engine's notice of an out-of-memory kill is that much later than the exit."""
 MAX_EVENT_BYTES = 1024 * 1024
 
 
@@ -214,10 +213,10 @@ def _is_explained(watched: Watched) -> bool:
 
 
 async def _until_explained(watched: Watched) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(OOM_GRACE_S):
-            while not _is_explained(watched):
-                await asyncio.sleep(OOM_POLL_INTERVAL_S)
+    for _ in range(OOM_POLLS):
+        if _is_explained(watched):
+            return
+        await asyncio.sleep(OOM_POLL_INTERVAL_S)
 
 
 def _events_request(labels: list[str]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,10 +98,8 @@ class DeathWatch:
         if self._cgroup is None:
             return
         pid = self._cgroup.first_process()
-        try:
+        with suppress(OSError):  # dead already, or a kernel that has no such thing
             self._pidfd = os.pidfd_open(pid) if pid else None
-        except OSError:
-            pass  # dead already, or a kernel that has no such thing
         if self._pidfd is None:
             self.finish()
         else:

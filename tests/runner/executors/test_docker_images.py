@@ -45,8 +45,11 @@ def new_image(registry: Registry, docker_client: docker.APIClient) -> Iterator[C
 
     yield make
     for reference in references:
-        with suppress(docker_errors.ImageNotFound):
-            docker_client.remove_image(reference)
+        name = reference.removesuffix(":latest")
+        # By name and not by tag: a tag that moved has left its old image behind without one.
+        for image in docker_client.images(name=name):
+            with suppress(docker_errors.ImageNotFound):
+                docker_client.remove_image(image["Id"], force=True)
 
 
 # --- offline
