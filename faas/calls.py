@@ -31,13 +31,13 @@ from faas.errors import (
     ResultNotKeptError,
     RouteNotFoundError,
     ShuttingDownError,
-    StoreUnavailableError,
     TooManyAttemptsError,
 )
 from faas.ids import created_at_of, is_call_id, new_id
 from faas.models import Call, CallLog, CallResult, CallStatus, CallType
 from faas.queue.base import Lease, Ticket
 from faas.recorder import EndedCall, outcome_of
+from faas.runner.collector import Collector
 from faas.runner.invocation import Invocation, State
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from faas.runner.agent import Agent
     from faas.runner.functions import Function, FunctionTable
     from faas.store.engine import Store
-    from faas.wire.headers import Headers
 
 __all__ = ["Calls", "CallsOptions", "Stats"]
 
@@ -59,12 +58,6 @@ logger = logging.getLogger(__name__)
 POLL_S = 1.0
 """How often a waiter looks into the database, for calls that end on another node."""
 
-SWEEP_S = 10.0
-SWEEP_AGE_S = 10.0
-"""A call must be this old before the sweeper asks whether the queue knows it: it may be just being dispatched."""
-
-SWEEP_PAGE = 500
-PURGE_S = 60.0
 RETRY_S = 2.0
 """Pause before a call runs again when the platform, not the function, was at fault."""
 
@@ -156,7 +149,7 @@ class Calls:
         call = await self._store.calls.begin_attempt(call_id, node=self._options.node, started_at=utc_now())
         if call is None:
             return None
-        sink = _Collector(self._options.max_result_bytes)
+        sink = Collector(self._options.max_result_bytes)
         invocation: Invocation | None = None
         try:
             request = await self._store.calls.request(call_id)
@@ -181,7 +174,7 @@ class Calls:
         await self._finish(call, invocation, sink)
         return None
 
-    async def _until_ended(self, sink: _Collector, invocation: Invocation) -> None:
+    async def _until_ended(self, sink: Collector, invocation: Invocation) -> None:
         try:
             await asyncio.shield(sink.ended)
         except asyncio.CancelledError:
@@ -189,7 +182,7 @@ class Calls:
             await sink.ended
             raise
 
-    async def _finish(self, call: Call, invocation: Invocation | None, sink: _Collector) -> None:
+    async def _finish(self, call: Call, invocation: Invocation | None, sink: Collector) -> None:
         attempt = call.attempts[-1]
         log = None
         if invocation is not None:
@@ -362,51 +355,6 @@ class Calls:
         await self._queue.ack(lease)
         self._wake(call_id)
 
-    # --- housekeeping
-
-    async def sweep_forever(self) -> None:
-        """Dispatch again, now and then, what is unfinished and unknown to the queue."""
-        age_s = 0.0  # at start nothing can be in the middle of being dispatched by this node
-        while True:
-            try:
-                await self.sweep(utc_now() - timedelta(seconds=age_s))
-            except FaasError as error:
-                logger.warning("sweep_failed", extra={"error": error.message})
-            age_s = SWEEP_AGE_S
-            await asyncio.sleep(SWEEP_S)
-
-    async def sweep(self, before: datetime) -> int:
-        """Dispatch what was created before, is unfinished and unknown to the queue; returns how many."""
-        count, after = 0, None
-        while True:
-            page = await self._store.calls.unfinished(before=before, limit=SWEEP_PAGE, after=after)
-            if not page:
-                return count
-            known = await self._queue.known([one.call_id for one in page])
-            for one in page:
-                if one.call_id not in known and one.call_id not in self._agent.running:
-                    count += 1
-                    await self._queue.dispatch(
-                        Ticket(
-                            call_id=one.call_id,
-                            priority=one.priority,
-                            not_before=one.not_before,
-                            fairness_key=one.app_name,
-                        )
-                    )
-            after = page[-1].call_id
-
-    async def purge_forever(self) -> None:
-        """Delete records past their retention."""
-        while True:
-            try:
-                before = utc_now() - timedelta(seconds=self._options.retention_s)
-                while await self._store.calls.purge(before=before, limit=SWEEP_PAGE):
-                    pass
-            except StoreUnavailableError as error:
-                logger.warning("purge_failed", extra={"error": error.message})
-            await asyncio.sleep(PURGE_S)
-
     # --- waiting
 
     def _wake(self, call_id: str) -> None:
@@ -422,58 +370,11 @@ class Calls:
             del self._waiters[call_id]
 
 
-class _Collector:
-    """The sink of an async call: keeps the answer, up to a limit."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._status = 0
-        self._headers: Headers = []
-        self._body = bytearray()
-        self._is_truncated = False
-        self.error: FaasError | None = None
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def start(self, invocation: Invocation, status: int, headers: Headers, content_length: int | None) -> None:
-        self._status = status
-        extra = invocation.function.response_headers
-        names = {name for name, _ in extra}
-        self._headers = [header for header in headers if header[0] not in names] + list(extra)
-
-    def write(self, data: bytes) -> None:
-        room = self._max_bytes - len(self._body)
-        if len(data) > room:
-            self._is_truncated = True
-            data = data[:room]
-        self._body += data
-
-    def flush(self) -> None:
-        pass
-
-    async def drain(self) -> None:
-        pass
-
-    def finish(self, invocation: Invocation) -> None:
-        self.ended.set_result(None)
-
-    def fail(self, invocation: Invocation, error: FaasError) -> None:
-        self.error = error
-        self.ended.set_result(None)
-
-    def result(self) -> CallResult:
-        return CallResult(
-            status_code=self._status,
-            headers=tuple(self._headers),
-            body=bytes(self._body),
-            is_truncated=self._is_truncated,
-        )
-
-
 def _ticket(call: Call) -> Ticket:
     return Ticket(call_id=call.id, priority=call.priority, not_before=call.not_before, fairness_key=call.app_name)
 
 
-def _invocation(call: Call, function: Function, request: CallRequest, sink: _Collector) -> Invocation:
+def _invocation(call: Call, function: Function, request: CallRequest, sink: Collector) -> Invocation:
     invocation = Invocation(
         call.id,
         function,

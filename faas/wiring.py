@@ -25,7 +25,7 @@ from faas.errors import FaasError, ShuttingDownError
 from faas.ids import new_id
 from faas.metrics import Metrics
 from faas.models import CallResult, FormatName
-from faas.queue.redis import RedisQueue
+from faas.queue.redis import open_redis_queue
 from faas.queue.sql import SqlQueue
 from faas.queue.worker import Worker
 from faas.recorder import Recorder
@@ -38,6 +38,7 @@ from faas.runner.functions import FunctionTable
 from faas.runner.launcher import Launcher, LauncherOptions
 from faas.runner.reaper import Reaper
 from faas.store.engine import open_store
+from faas.sweeper import Sweeper
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -145,6 +146,9 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             ),
             render_error=_render_error,
         )
+        sweeper = Sweeper(
+            store.calls, queue, retention_s=settings.retention_s, is_running_here=agent.running.__contains__
+        )
         catalog = Catalog(
             store,
             resolve_image=lambda reference, pull: executor.resolve_image(reference, pull=pull),
@@ -203,8 +207,8 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         tasks.supervise(agent.sweep_forever(), name="agent sweep")
         tasks.supervise(plane.sweep_forever(), name="data plane sweep")
         tasks.supervise(recorder.write_forever(), name="recorder")
-        tasks.supervise(calls.sweep_forever(), name="call sweep")
-        tasks.supervise(calls.purge_forever(), name="call purge")
+        tasks.supervise(sweeper.sweep_forever(), name="call sweep")
+        tasks.supervise(sweeper.purge_forever(), name="call purge")
         tasks.supervise(reaper.run(), name="reaper")
         tasks.supervise(worker.renew_forever(), name="lease renewal")
         fetching = tasks.supervise(worker.fetch_forever(), name="fetch") if settings.async_concurrency else None
@@ -340,11 +344,12 @@ def _own_data_dir(data_dir: Path) -> Iterator[str]:
 
 @asynccontextmanager
 async def _open_queue(settings: Settings, store: Store) -> AsyncIterator[CallQueue]:
-    queue: CallQueue
-    queue = SqlQueue(store.database) if settings.queue_url.startswith("sql:") else RedisQueue(settings.queue_url)
+    if not settings.queue_url.startswith("sql:"):
+        async with open_redis_queue(settings.queue_url) as redis_queue:
+            yield redis_queue
+        return
+    queue = SqlQueue(store.database)
     try:
-        if isinstance(queue, RedisQueue):
-            await queue.check()
         yield queue
     finally:
         await queue.close()
