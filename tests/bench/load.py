@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.bench.peers import Served
+
 __all__ = ["Load", "load"]
 
 POST_SCRIPT = 'wrk.method = "POST"\nwrk.headers["Content-Type"] = "text/plain"\nwrk.body = string.rep("x", {size})\n'
@@ -24,28 +26,22 @@ class Load:
     requests_per_s: float
     p50_us: float
     p99_us: float
+    cpu_us: float
+    """CPU time of the server's process for each request; it suffers least from what else the machine does."""
     failed: int
     """Answers that were not 2xx or 3xx, and socket errors."""
 
 
-def load(url: str, *, connections: int, seconds: int, size_bytes: int, folder: Path) -> Load:
+def load(served: Served, *, connections: int, seconds: int, size_bytes: int, folder: Path) -> Load:
     """POST bodies of so many bytes over so many connections."""
     script = folder / f"post-{size_bytes}.lua"
     script.write_text(POST_SCRIPT.format(size=size_bytes))
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "--timeout",
-        "30s",
-        "--latency",
-        "-s",
-        str(script),
-        url,
-    ]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency", "-s", str(script)]
+    cpu_before_s = served.cpu_s()
+    text = subprocess.run(["wrk", *options, served.url], check=True, capture_output=True, text=True).stdout
+    requests = int(_find(r"(\d+) requests in", text))
     return Load(
+        cpu_us=(served.cpu_s() - cpu_before_s) / max(requests, 1) * 1e6,
         requests_per_s=float(_find(r"Requests/sec:\s+([\d.]+)", text)),
         p50_us=_percentile(50, text),
         p99_us=_percentile(99, text),

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,12 @@ import httpx
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Node", "nginx", "node"]
+__all__ = ["Node", "Served", "nginx", "node"]
 
 START_TIMEOUT_S = 60.0
 
 NGINX_CONF = """
+user root;
 worker_processes 1;
 daemon off;
 pid {folder}/nginx.pid;
@@ -53,6 +55,19 @@ http {{
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A URL, and the process that answers it."""
+
+    url: str
+    pid: int
+
+    def cpu_s(self) -> float:
+        """CPU time of the process so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Node:
     """A running node of ours."""
 
@@ -62,11 +77,11 @@ class Node:
         self.data_dir = data_dir
         self.http = httpx.Client(base_url=url, timeout=120)
 
-    def deploy(self, path: str, image: str, **fields: object) -> str:
-        """Create a route of the app `bench`; returns its URL."""
+    def deploy(self, path: str, image: str, **fields: object) -> Served:
+        """Create a route of the app `bench`."""
         route = {"path": path, "image": image, **fields}
         self.http.post("/v1/apps/bench/routes", json={"route": route}).raise_for_status()
-        return f"{self.url}/r/bench{path}"
+        return Served(f"{self.url}/r/bench{path}", self.pid)
 
     def function_socket(self) -> Path:
         """The socket of the one hot container there is."""
@@ -107,8 +122,8 @@ def _await_url(process: subprocess.Popen[bytes], log_path: Path) -> str:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, function_socket: Path) -> Iterator[str]:
-    """Start nginx with one worker in front of a function's socket; yields the URL that calls the function."""
+def nginx(folder: Path, function_socket: Path) -> Iterator[Served]:
+    """Start nginx with one worker in front of a function's socket."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -127,7 +142,12 @@ def nginx(folder: Path, function_socket: Path) -> Iterator[str]:
                 time.sleep(0.05)
             else:
                 break
-        yield url
+        yield Served(url, _child_of(process.pid))
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _child_of(pid: int) -> int:
+    """nginx's worker; its master does nothing but wait for it."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
