@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Self
 
+from faas.clock import monotonic
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
@@ -52,9 +54,10 @@ class TaskSet:
         return task
 
     async def wait(self, timeout_s: float) -> int:
-        """Wait until all tasks have ended, at most so long; returns how many have not."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        """Wait until all tasks have ended, also those begun meanwhile, at most so long; returns how many have not."""
+        deadline = monotonic() + timeout_s
+        while self._tasks and (left_s := deadline - monotonic()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=left_s)
         return len(self._tasks)
 
     async def cancel(self) -> None:
