@@ -36,7 +36,7 @@ from faas.errors import (
 from faas.ids import created_at_of, is_call_id, new_id
 from faas.models import Call, CallLog, CallResult, CallStatus, CallType
 from faas.queue.base import Lease, Ticket
-from faas.recorder import EndedCall, outcome_of
+from faas.recorder import attempt_of, log_of, outcome_of
 from faas.runner.collector import Collector
 from faas.runner.invocation import Invocation, State
 
@@ -186,12 +186,9 @@ class Calls:
         attempt = call.attempts[-1]
         log = None
         if invocation is not None:
-            ended = EndedCall(invocation)
-            began_at = attempt.started_at
-            attempt = replace(
-                ended.attempt(call.attempt, self._options.node), started_at=began_at, completed_at=utc_now()
-            )
-            log = ended.call_log()
+            evidence = attempt_of(invocation, number=call.attempt, node=self._options.node)
+            attempt = replace(evidence, started_at=attempt.started_at, completed_at=utc_now())
+            log = log_of(invocation)
         result = sink.result() if sink.error is None else self._render_error(sink.error, call.id)
         status, reason, text = outcome_of(sink.error, result.status_code)
         attempt = replace(attempt, reason=reason, error=text)
@@ -261,12 +258,11 @@ class Calls:
     async def log(self, call_id: str) -> CallLog:
         """What its function wrote to standard error, so far. Raises as `get`."""
         invocation = self._agent.running.get(call_id)
-        buffer = invocation.log if invocation is not None else None
-        if buffer is not None:
-            return CallLog(data=buffer.getvalue(), is_truncated=buffer.is_truncated)
+        if invocation is not None:
+            return log_of(invocation) or CallLog(data=b"")
         await self._look(call_id)
         ended = self._recorder.get(call_id)
-        log = ended.call_log() if ended is not None else await self._store.calls.log(call_id)
+        log = log_of(ended) if ended is not None else await self._store.calls.log(call_id)
         return log or CallLog(data=b"")
 
     async def list_calls(

@@ -29,12 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from faas.metrics import Metrics
-    from faas.runner.call_log import LogBuffer
-    from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
     from faas.store.calls import CallRecords
 
-__all__ = ["EndedCall", "Recorder", "outcome_of"]
+__all__ = ["Recorder", "attempt_of", "log_of", "outcome_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,94 +51,34 @@ def outcome_of(error: FaasError | None, status: int) -> tuple[CallStatus, Reason
     return CallStatus.ERROR, Reason(error.reason), error.message
 
 
-class EndedCall:
-    """What is kept of an invocation that has ended; the invocation itself holds bodies and connections."""
-
-    __slots__ = (
-        "container_id",
-        "content_type",
-        "error",
-        "exec_s",
-        "exit_code",
-        "function",
-        "id",
-        "is_cold",
-        "log",
-        "queue_s",
-        "response_bytes",
-        "start_s",
-        "status",
+def attempt_of(invocation: Invocation, *, number: int, node: str) -> Attempt:
+    """The attempt that an ended invocation was."""
+    launch = invocation.launch
+    start_s = launch.total_s if launch is not None else 0.0
+    started_at = created_at_of(invocation.id) + timedelta(seconds=invocation.queue_s + start_s)
+    _, reason, message = outcome_of(invocation.error, invocation.status)
+    return Attempt(
+        number=number,
+        node=node,
+        started_at=started_at,
+        completed_at=started_at + timedelta(seconds=invocation.exec_s),
+        container_id=invocation.container_id,
+        image_digest=invocation.function.image_digest,
+        exit_code=invocation.exit_code,
+        reason=reason,
+        error=message,
+        is_cold=launch is not None,
+        queue_ms=round(invocation.queue_s * 1e3, 3),
+        start_ms=round(start_s * 1e3, 3),
+        exec_ms=round(invocation.exec_s * 1e3, 3),
+        usage=invocation.usage,
     )
 
-    def __init__(self, invocation: Invocation) -> None:
-        self.id = invocation.id
-        self.function: Function = invocation.function
-        self.container_id = invocation.container_id
-        self.status = invocation.status
-        self.content_type = get_header(invocation.response_headers, b"content-type") or b""
-        self.response_bytes = invocation.response_bytes
-        self.error = invocation.error
-        self.exit_code = invocation.exit_code
-        self.queue_s = invocation.queue_s
-        self.exec_s = invocation.exec_s
-        launch = invocation.launch
-        self.is_cold = launch is not None
-        self.start_s = launch.pull_s + launch.create_s + launch.start_s if launch is not None else 0.0
-        self.log: LogBuffer | None = invocation.log
 
-    def attempt(self, number: int, node: str) -> Attempt:
-        """The attempt that this was."""
-        accepted_at = created_at_of(self.id)
-        started_at = accepted_at + timedelta(seconds=self.queue_s + self.start_s)
-        _, reason, message = outcome_of(self.error, self.status)
-        return Attempt(
-            number=number,
-            node=node,
-            started_at=started_at,
-            completed_at=started_at + timedelta(seconds=self.exec_s),
-            container_id=self.container_id,
-            image_digest=self.function.image_digest,
-            exit_code=self.exit_code,
-            reason=reason,
-            error=message,
-            is_cold=self.is_cold,
-            queue_ms=round(self.queue_s * 1e3, 3),
-            start_ms=round(self.start_s * 1e3, 3),
-            exec_ms=round(self.exec_s * 1e3, 3),
-        )
-
-    def call(self, node: str, result: CallResult | None) -> Call:
-        """The record of a sync call."""
-        attempt = self.attempt(1, node)
-        status, reason, error = outcome_of(self.error, self.status)
-        info = result.info if result is not None else None
-        if self.error is None:
-            info = ResultInfo(
-                status_code=self.status,
-                content_type=self.content_type.decode("latin-1"),
-                size_bytes=self.response_bytes,
-            )
-        return Call(
-            id=self.id,
-            app_name=self.function.app_name,
-            path=self.function.path,
-            type=CallType.SYNC,
-            status=status,
-            created_at=created_at_of(self.id),
-            started_at=attempt.started_at,
-            completed_at=attempt.completed_at,
-            reason=reason,
-            error=error,
-            attempt=1,
-            attempts=(attempt,),
-            result=info,
-        )
-
-    def call_log(self) -> CallLog | None:
-        """Its log so far."""
-        if self.log is None:
-            return None
-        return CallLog(data=self.log.getvalue(), is_truncated=self.log.is_truncated)
+def log_of(invocation: Invocation) -> CallLog | None:
+    """An invocation's log so far."""
+    log = invocation.log
+    return CallLog(data=log.getvalue(), is_truncated=log.is_truncated) if log is not None else None
 
 
 class Recorder:
@@ -161,11 +99,13 @@ class Recorder:
         self._node = node
         self._render_error = render_error
         self._batch_limit = int(per_second * FLUSH_S)
-        self._pending: list[EndedCall] = []
+        self._pending: list[Invocation] = []
+        self.dropped = 0
+        """Records that did not fit the budget since the last batch."""
         # Two generations: forgetting the older one whole costs nothing, dropping the oldest entry each time would.
         self._generation_size = max(1, recent_calls // 2)
-        self._recent: dict[str, EndedCall] = {}
-        self._older: dict[str, EndedCall] = {}
+        self._recent: dict[str, Invocation] = {}
+        self._older: dict[str, Invocation] = {}
         self.on_ended: Callable[[str], None] = lambda _call_id: None
         """Hears the id of every call that ended."""
 
@@ -173,7 +113,7 @@ class Recorder:
         """A call ended; on the hot path."""
         function, error = invocation.function, invocation.error
         is_sync = invocation.attempt == 0
-        route = self._metrics.for_route(function.app_name, function.path, CallType.SYNC if is_sync else CallType.ASYNC)
+        route = function.sync_metrics if is_sync else function.async_metrics
         if error is None:
             route.observe(invocation.status, invocation.exec_s, invocation.launch is not None)
         else:
@@ -181,29 +121,58 @@ class Recorder:
             if isinstance(error, OutOfMemoryError):
                 self._metrics.container_oom()
         if is_sync:
-            self._keep(EndedCall(invocation))
+            self._keep(invocation)
         self.on_ended(invocation.id)
 
-    def _keep(self, ended: EndedCall) -> None:
-        if len(self._recent) >= self._generation_size:
-            self._older, self._recent = self._recent, {}
-        self._recent[ended.id] = ended
+    def _keep(self, invocation: Invocation) -> None:
+        recent = self._recent
+        if len(recent) >= self._generation_size:
+            self._older, self._recent = recent, {}
+            recent = self._recent
+        recent[invocation.id] = invocation
         if len(self._pending) < self._batch_limit:
-            self._pending.append(ended)
+            self._pending.append(invocation)
         else:
-            self._metrics.records_dropped()
+            self.dropped += 1
 
-    def get(self, call_id: str) -> EndedCall | None:
+    def get(self, call_id: str) -> Invocation | None:
         """A sync call that ended on this node lately."""
         return self._recent.get(call_id) or self._older.get(call_id)
 
-    def view(self, ended: EndedCall) -> Call:
-        """Its record."""
-        return ended.call(self._node, self.result(ended))
+    def view(self, invocation: Invocation) -> Call:
+        """The record of an ended sync call."""
+        attempt = attempt_of(invocation, number=1, node=self._node)
+        status, reason, error = outcome_of(invocation.error, invocation.status)
+        result = self.result(invocation)
+        if result is not None:
+            info = result.info
+        else:
+            content_type = get_header(invocation.response_headers, b"content-type") or b""
+            info = ResultInfo(
+                status_code=invocation.status,
+                content_type=content_type.decode("latin-1"),
+                size_bytes=invocation.response_bytes,
+            )
+        return Call(
+            id=invocation.id,
+            app_name=invocation.function.app_name,
+            path=invocation.function.path,
+            type=CallType.SYNC,
+            status=status,
+            created_at=created_at_of(invocation.id),
+            started_at=attempt.started_at,
+            completed_at=attempt.completed_at,
+            reason=reason,
+            error=error,
+            attempt=1,
+            attempts=(attempt,),
+            result=info,
+        )
 
-    def result(self, ended: EndedCall) -> CallResult | None:
+    def result(self, invocation: Invocation) -> CallResult | None:
         """Its answer, when that was an error of the platform's; a function's answer is not kept."""
-        return self._render_error(ended.error, ended.id) if ended.error is not None else None
+        error = invocation.error
+        return self._render_error(error, invocation.id) if error is not None else None
 
     async def write_forever(self) -> None:
         """Write the batches."""
@@ -214,10 +183,13 @@ class Recorder:
     async def flush(self) -> None:
         """Write what is pending."""
         batch, self._pending = self._pending, []
+        if self.dropped:
+            self._metrics.records_dropped(self.dropped)
+            self.dropped = 0
         if not batch:
             return
         try:
-            await self._store.record_many([(self.view(one), self.result(one), one.call_log()) for one in batch])
+            await self._store.record_many([(self.view(one), self.result(one), log_of(one)) for one in batch])
         except StoreUnavailableError as error:
             self._metrics.records_dropped(len(batch))
             logger.warning("call_records_dropped", extra={"count": len(batch), "error": error.message})

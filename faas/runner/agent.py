@@ -47,8 +47,8 @@ __all__ = ["Agent", "AgentOptions"]
 
 logger = logging.getLogger(__name__)
 
-SWEEP_S = 0.25
-"""How often idle containers and calls in line are looked at; their time-outs are that exact."""
+SWEEP_S = 0.1
+"""How often running calls, calls in line and idle containers are looked at; their time limits are that exact."""
 
 DIAGNOSIS_S = 1.0
 """How long a container that hung up may take to turn out dead, so that the error can say why."""
@@ -126,10 +126,21 @@ class Agent:
             self._end(invocation, error)
 
     async def sweep_forever(self) -> None:
-        """Look after time-outs of idle containers and of calls in line."""
+        """Look after all time limits: of calls that run, of calls in line, of idle containers."""
         while True:
             await asyncio.sleep(SWEEP_S)
+            self.stop_late()
             self.pool.sweep()
+
+    def stop_late(self) -> None:
+        """Stop the calls that run longer than they may.
+
+        Looking at all of them ten times a second costs less than setting and cancelling a timer for each call.
+        """
+        now = monotonic()
+        late = [call for call in self.running.values() if call.deadline and now > call.deadline]
+        for invocation in late:
+            self.stop(invocation, CallTimeoutError())
 
     async def close(self, grace_s: float) -> int:
         """Take no more calls, wait for those that run, kill what is left; returns how many were killed."""
@@ -182,13 +193,9 @@ class Agent:
         """The call can't begin before the channel is opened again."""
         self._tasks.spawn(self._reopen(container, invocation), name=f"reopen/{invocation.id}")
 
-    def call_began(self, container: HotContainer, invocation: Invocation) -> None:
-        """A call was sent to its container: its clock runs."""
-        self._start_clock(invocation)
-        if invocation.stream is not None:
-            invocation.body_task = self._tasks.spawn(
-                self._send_body(container, invocation), name=f"body/{invocation.id}"
-            )
+    def body_streams(self, container: HotContainer, invocation: Invocation) -> None:
+        """A call was sent whose body is still arriving."""
+        invocation.body_task = self._tasks.spawn(self._send_body(container, invocation), name=f"body/{invocation.id}")
 
     def kill_cold(self, container: Container) -> None:
         """A running cold call must end now."""
@@ -234,8 +241,6 @@ class Agent:
         invocation.state = State.ENDED
         invocation.ended_at = monotonic()
         invocation.error = error
-        if invocation.timer is not None:
-            invocation.timer.cancel()
         if invocation.body_task is not None:
             invocation.body_task.cancel()  # a body may go on arriving, or not, after the answer
         del self.running[invocation.id]
@@ -243,10 +248,12 @@ class Agent:
         if not self.running:
             self._all_ended.set()
         self._observe(invocation)
+        sink = invocation.sink
+        invocation.forget_request()
         if error is None:
-            invocation.sink.finish(invocation)
+            sink.finish(invocation)
         else:
-            invocation.sink.fail(invocation, error)
+            sink.fail(invocation, error)
 
     async def _fail_after_kill(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
         """End a call that has no answer: find out why, be sure the container is dead, then tell."""
@@ -383,19 +390,13 @@ class Agent:
             raise invocation.stop
         invocation.state = State.RUNNING
         invocation.running_since = monotonic()
-        self._start_clock(invocation)
+        if invocation.function.timeout_s:
+            invocation.deadline = invocation.running_since + invocation.function.timeout_s
         ended = await call.run(container, stdio)
         invocation.exit_code = ended.exit_code
         if invocation.stop is not None:
             raise invocation.stop
         call.judge(ended)
-
-    def _start_clock(self, invocation: Invocation) -> None:
-        timeout_s = invocation.function.timeout_s
-        if timeout_s:
-            invocation.timer = asyncio.get_running_loop().call_later(
-                timeout_s, self.stop, invocation, CallTimeoutError()
-            )
 
     async def _dispose(self, container: HotContainer) -> None:
         await self._kill(container)

@@ -53,8 +53,8 @@ class ContainerState(enum.Enum):
 class ContainerOwner(Protocol):
     """Hears what happens to a container; the agent."""
 
-    def call_began(self, container: HotContainer, invocation: Invocation) -> None:
-        """A call was sent."""
+    def body_streams(self, container: HotContainer, invocation: Invocation) -> None:
+        """A call was sent whose body is still arriving."""
 
     def stop_hot_call(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
         """A running call must end now, with this error."""
@@ -171,8 +171,12 @@ class HotContainer:
         invocation.container_id = self.engine.id
         invocation.state = State.RUNNING
         invocation.running_since = now
+        timeout_s = invocation.function.timeout_s
+        if timeout_s:
+            invocation.deadline = now + timeout_s
         channel.begin(invocation, self)
-        self._owner.call_began(self, invocation)
+        if invocation.stream is not None:
+            self._owner.body_streams(self, invocation)
 
     def stop_call(self, error: FaasError) -> None:
         """End the running call; one whose channel is being opened again is looked after there."""

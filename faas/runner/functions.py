@@ -14,6 +14,7 @@ from faas.models import CallType, FormatName, clean_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from faas.metrics import Metrics, RouteMetrics
     from faas.models import App, PullPolicy, Route
 
 __all__ = ["Function", "FunctionTable", "compile_function"]
@@ -44,13 +45,15 @@ class Function:
     response_headers: tuple[tuple[bytes, bytes], ...]
     """The route's own headers, first value of each, added to every answer of the function."""
     jwt_key: str
+    sync_metrics: RouteMetrics
+    async_metrics: RouteMetrics
 
     def __str__(self) -> str:
         return f"{self.app_name}{self.path}"
 
 
-def compile_function(app: App, route: Route) -> Function:
-    """The function that a route of an app is."""
+def compile_function(app: App, route: Route, metrics: Metrics) -> Function:
+    """The function that a route of an app is, with its counters at hand."""
     config = {**app.config, **route.config}
     identity = [
         route.app_name,
@@ -86,18 +89,20 @@ def compile_function(app: App, route: Route) -> Function:
             if values
         ),
         jwt_key=route.jwt_key,
+        sync_metrics=metrics.for_route(route.app_name, route.path, CallType.SYNC),
+        async_metrics=metrics.for_route(route.app_name, route.path, CallType.ASYNC),
     )
 
 
 class FunctionTable:
     """All functions of the installation, in memory.
 
-    `on_retired` hears the key of each that was replaced or removed, `on_removed` app and path of a removed route.
+    `on_retired` hears the key of each that was replaced or removed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self.on_retired: Callable[[str], None] = lambda _key: None
-        self.on_removed: Callable[[str, str], None] = lambda _app_name, _path: None
+        self._metrics = metrics
         self._functions: dict[tuple[str, str], Function] = {}
         self._by_raw_path: dict[bytes, Function] = {}
         self._apps: set[str] = set()
@@ -118,7 +123,7 @@ class FunctionTable:
     def route_changed(self, app: App, route: Route) -> None:
         """A route was made or changed, or its app's configuration was."""
         self._apps.add(app.name)
-        new = compile_function(app, route)
+        new = compile_function(app, route, self._metrics)
         old = self._functions.get((route.app_name, route.path))
         self._functions[route.app_name, route.path] = new
         self._by_raw_path[_raw_path(new)] = new
@@ -131,7 +136,7 @@ class FunctionTable:
         if old is not None:
             del self._by_raw_path[_raw_path(old)]
             self.on_retired(old.key)
-            self.on_removed(app_name, path)
+            self._metrics.forget_route(app_name, path)
 
     # --- look-ups
 

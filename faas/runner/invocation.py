@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from faas.errors import FaasError
+    from faas.models import Usage
     from faas.runner.call_log import LogBuffer
     from faas.runner.functions import Function
     from faas.wire.headers import Headers
@@ -62,6 +63,31 @@ class Sink(Protocol):
         """There is no (complete) answer. The container that ran the call is dead already."""
 
 
+class _NoSink:
+    """The sink of a call that has ended: nothing more comes."""
+
+    def start(self, invocation: Invocation, status: int, headers: Headers, content_length: int | None) -> None:
+        """Nothing."""
+
+    def write(self, data: bytes) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def finish(self, invocation: Invocation) -> None:
+        """Nothing."""
+
+    async def drain(self) -> None:
+        """Nothing."""
+
+    def fail(self, invocation: Invocation, error: FaasError) -> None:
+        """Nothing."""
+
+
+NO_SINK = _NoSink()
+
+
 class CallRunner(Protocol):
     """A container, seen from the call it runs."""
 
@@ -85,6 +111,11 @@ class LaunchTimings:
         self.create_s = 0.0
         self.start_s = 0.0
 
+    @property
+    def total_s(self) -> float:
+        """All of it."""
+        return self.pull_s + self.create_s + self.start_s
+
 
 class Invocation:
     """A call in flight; state is changed by the agent alone, on the event loop."""
@@ -96,6 +127,7 @@ class Invocation:
         "body_task",
         "container_id",
         "content_length",
+        "deadline",
         "ended_at",
         "error",
         "exit_code",
@@ -114,8 +146,8 @@ class Invocation:
         "status",
         "stop",
         "stream",
-        "timer",
         "url",
+        "usage",
     )
 
     def __init__(
@@ -154,7 +186,8 @@ class Invocation:
         self.launch: LaunchTimings | None = None
         """Set when a container was made for this call: it was cold."""
         self.container_id = ""
-        self.timer: asyncio.TimerHandle | None = None
+        self.deadline = 0.0
+        """Monotonic; the agent ends the call then. 0 before it runs, and without a time limit."""
         self.body_task: asyncio.Task[None] | None = None
         """Sends a streamed body to the container."""
         self.log: LogBuffer | None = None
@@ -168,13 +201,21 @@ class Invocation:
         self.response_bytes = 0
         self.error: FaasError | None = None
         self.exit_code: int | None = None
+        self.usage: Usage | None = None
+
+    def forget_request(self) -> None:
+        """Let go of all that only a running call needs: an ended one is remembered for a while."""
+        self.sink = NO_SINK
+        self.headers = []
+        self.body = b""
+        self.stream = None
+        self.body_task = None
 
     @property
     def queue_s(self) -> float:
         """How long it waited for its container, not counting what it took to make one."""
         until = self.running_since or self.ended_at
-        launch = self.launch
-        made_s = launch.pull_s + launch.create_s + launch.start_s if launch is not None else 0.0
+        made_s = self.launch.total_s if self.launch is not None else 0.0
         return max(0.0, until - self.accepted_at - made_s)
 
     @property
