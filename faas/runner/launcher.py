@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from faas.clock import monotonic
-from faas.errors import FaasError, ImageGoneError, ImageNotAvailableError, StartTimeoutError
+from faas.errors import FaasError, ImageGoneError, ImageNotAvailableError, StartFailedError, StartTimeoutError
 from faas.ids import new_id
 from faas.models import FormatName, PullPolicy
 from faas.runner.executors.base import ContainerSpec, Limits
@@ -103,6 +103,9 @@ class Launcher:
                     f" {self._options.start_timeout_s:g} s (start_timeout_s)"
                 ) from error
             timings.start_s = monotonic() - began
+        if container.ended.done():
+            # Nobody could run a call on it, so that its call would wait while one after the other is made and ends.
+            raise StartFailedError("Container failed to initialize: it ended as soon as it had started; see its log")
 
     async def kill(self, container: HotContainer) -> None:
         """End a hot container's process; it is dead when this returns."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from docker.errors import NotFound
 
 from faas.runner.executors.docker_spec import INSTALLATION_LABEL
 from tests.support.docker import remove_installation
@@ -69,7 +70,7 @@ class NodeProcess:
         """Return when it serves; fails with its log when it does not."""
         process = self.spawn()
         wait_until_blocking(lambda: self._address() or process.poll() is not None, timeout_s=START_TIMEOUT_S)
-        assert process.poll() is None, f"the node did not start:\n{self.log}"
+        assert process.poll() is None, f"the node did not start, exit code {process.returncode}:\n{self.log}"
         self.url = self._address()
 
     def spawn(self) -> subprocess.Popen[bytes]:
@@ -131,8 +132,11 @@ class NodeProcess:
         return self._engine.containers(all=True, filters={"label": wanted})  # type: ignore[no-any-return]
 
     def is_alive(self, container_id: str) -> bool:
-        """Whether a container's process runs."""
-        return any(entry["Id"] == container_id and entry["State"] == "running" for entry in self.containers())
+        """Whether a container's process runs. The engine's list is some milliseconds behind, an inspection is not."""
+        try:
+            return bool(self._engine.inspect_container(container_id)["State"]["Running"])
+        except NotFound:
+            return False
 
     def memory_mib(self, field: str) -> float:
         """A figure of the process's memory: VmRSS now, VmHWM at its height since `forget_memory_peak`."""
@@ -198,7 +202,6 @@ class App:
     def __init__(self, node: NodeProcess, name: str = "", *, config: dict[str, str] | None = None) -> None:
         self.node = node
         self.name = name or f"app-{os.getpid()}-{next(_numbers)}"
-        self._api = node.api()
         self._paths: set[str] = set()
         self._ask("POST", "/v1/apps", {"app": {"name": self.name, "config": config or {}}})
 
@@ -226,7 +229,8 @@ class App:
 
     def running(self, path: str) -> list[str]:
         """Ids of a route's containers whose process runs."""
-        return [entry["Id"] for entry in self.containers(path) if entry["State"] == "running"]
+        listed = [entry["Id"] for entry in self.containers(path) if entry["State"] == "running"]
+        return [container_id for container_id in listed if self.node.is_alive(container_id)]
 
     def close(self) -> None:
         """Remove it, when its node still serves."""
@@ -234,8 +238,8 @@ class App:
             for path in list(self._paths):
                 self.remove(path)
             self._ask("DELETE", f"/v1/apps/{self.name}")
-        self._api.close()
 
     def _ask(self, method: str, url: str, body: object = None) -> None:
-        answer = self._api.request(method, url, json=body)
+        with self.node.api() as api:
+            answer = api.request(method, url, json=body)
         assert answer.status_code == 200, f"{method} {url}: {answer.status_code} {answer.text}"
