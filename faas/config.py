@@ -109,7 +109,7 @@ class Settings(BaseSettings):
 
     # --- containers, hardened by default
     container_user: str = Field(
-        "65534:65534", description="User for images that name none; empty runs them as the image says (root)."
+        "65534:65534", description="User for images that name none; `image` leaves them as they are, which is root."
     )
     container_read_only: bool = Field(True, description="Read-only root file system.")
     container_drop_capabilities: bool = Field(True, description="Drop all capabilities.")

@@ -201,7 +201,7 @@ class Metrics:
 
     # --- containers
 
-    def image_pulled(self, *, is_ok: bool) -> None:
+    def image_pulled(self, is_ok: bool) -> None:
         """Count a pull that ended."""
         self._pulls.labels("ok" if is_ok else "failed").inc()
 

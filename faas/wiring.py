@@ -101,16 +101,16 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         node_name = settings.node_name or socket.gethostname()
         tasks = await stack.enter_async_context(TaskSet("node", on_failure=on_failure))
 
+        metrics = Metrics()
         store = await stack.enter_async_context(open_store(settings.database_url))
         queue = await stack.enter_async_context(_open_queue(settings, store))
         executor = await stack.enter_async_context(
             DockerExecutor(
                 DockerOptions.from_settings(settings, installation_id=installation_id, boot_id=boot_id),
                 on_failure=on_failure,
+                on_pulled=metrics.image_pulled,
             )
         )
-
-        metrics = Metrics()
         table = FunctionTable(metrics)
         capacity = Capacity(node_memory_mib(settings.memory_mib))
         recorder = Recorder(

@@ -87,7 +87,7 @@ async def test_container_events_are_counted(metrics: Metrics) -> None:
     metrics.container_started(0.15)
     metrics.container_start_failed()
     metrics.container_oom()
-    metrics.image_pulled(is_ok=False)
+    metrics.image_pulled(False)
     metrics.records_dropped(7)
     samples = await scrape(metrics)
     assert samples['faas_container_starts_total{outcome="ok"}'] == 1

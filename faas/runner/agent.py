@@ -394,6 +394,7 @@ class Agent:
             invocation.deadline = invocation.running_since + invocation.function.timeout_s
         ended = await call.run(container, stdio)
         invocation.exit_code = ended.exit_code
+        invocation.usage = await container.usage()
         if invocation.stop is not None:
             raise invocation.stop
         call.judge(ended)

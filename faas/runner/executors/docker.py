@@ -62,7 +62,7 @@ class DockerOptions:
             boot_id=boot_id,
             docker_host=settings.docker_host,
             hardening=Hardening(
-                user=settings.container_user,
+                user="" if settings.container_user == "image" else settings.container_user,
                 is_read_only=settings.container_read_only,
                 drops_capabilities=settings.container_drop_capabilities,
                 forbids_new_privileges=settings.container_no_new_privileges,
@@ -77,8 +77,14 @@ class DockerOptions:
 class DockerExecutor:
     """See `Executor`. Made without a word to the engine, which may still be down; opened by `async with`."""
 
-    def __init__(self, options: DockerOptions, *, on_failure: Callable[[BaseException], None] | None = None) -> None:
-        """`on_failure` hears of a defect that ended the watch over the containers."""
+    def __init__(
+        self,
+        options: DockerOptions,
+        *,
+        on_failure: Callable[[BaseException], None] | None = None,
+        on_pulled: Callable[[bool], None] = lambda _is_ok: None,
+    ) -> None:
+        """`on_failure` hears of a defect that ended the watch over the containers, `on_pulled` of every pull's end."""
         self._options = options
         self._engine = DockerEngine(
             docker_host=options.docker_host, timeout_s=options.engine_timeout_s, threads=THREADS
@@ -91,6 +97,7 @@ class DockerExecutor:
             logins=options.registry_logins,
             pull_timeout_s=options.pull_timeout_s,
             tasks=self._tasks,
+            on_pulled=on_pulled,
         )
         self._creating: set[asyncio.Future[str]] = set()
         self._discarding: set[asyncio.Task[None]] = set()

@@ -27,7 +27,7 @@ from faas.runner.executors.base import Image
 from faas.runner.executors.docker_engine import is_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import docker
 
@@ -81,12 +81,20 @@ class ImageResolver:
     """Finds and pulls; one pull of a reference at a time, however many ask."""
 
     def __init__(
-        self, engine: DockerEngine, *, logins: Sequence[RegistryLogin], pull_timeout_s: float, tasks: TaskSet
+        self,
+        engine: DockerEngine,
+        *,
+        logins: Sequence[RegistryLogin],
+        pull_timeout_s: float,
+        tasks: TaskSet,
+        on_pulled: Callable[[bool], None],
     ) -> None:
+        """`on_pulled` hears of every pull that ended, and whether it went well."""
         self._engine = engine
         self._logins = {login.registry: login for login in logins}
         self._pull_timeout_s = pull_timeout_s
         self._tasks = tasks
+        self._on_pulled = on_pulled
         self._threads = ThreadPoolExecutor(PULL_THREADS, thread_name_prefix="docker-pull")
         self._pulls: dict[str, asyncio.Task[FaasError | None]] = {}
         self._failed: dict[str, tuple[float, FaasError]] = {}
@@ -180,10 +188,12 @@ class ImageResolver:
             error = ImageNotAvailableError(refused.message)
         else:
             self._failed.pop(reference, None)
+            self._on_pulled(True)
             return None
         finally:
             pull.stop()
             del self._pulls[reference]
+        self._on_pulled(False)
         self._remember_failure(reference, error)
         return error
 
