@@ -226,6 +226,7 @@ class Pool:
     def release(self, container: HotContainer) -> None:
         """A container has nothing to do: give it the next call, or keep it idle, or end it."""
         pool = self._pools[container.function.key]
+        container.idle_since = monotonic()  # also for the next call: its connection was used until now
         is_stale = container.generation != pool.generation or container.ended.done()
         # A container that was on its way when the function was retired still serves the call it was made for.
         if pool.waiting and (not is_stale or (container.calls == 0 and not container.ended.done())):
@@ -234,7 +235,6 @@ class Pool:
             self.stop(container)
         else:
             container.state = ContainerState.IDLE
-            container.idle_since = monotonic()
             pool.idle.append(container)
             if self._short:
                 # A function that lacks memory can have this one's.
