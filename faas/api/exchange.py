@@ -8,15 +8,13 @@ The answer's head is written together with the first of its body: a short answer
 
 from __future__ import annotations
 
-import asyncio
-import http.client
-from collections import deque
 from typing import TYPE_CHECKING
 
+from faas.api.answer_head import call_head, encode_head
 from faas.api.encoding import to_json
 from faas.api.errors import error_body, error_headers
+from faas.api.request_body import STREAM_BYTES, RequestBody
 from faas.auth import route_token
-from faas.clock import monotonic
 from faas.errors import (
     BodyTooLargeError,
     ClientGoneError,
@@ -27,31 +25,14 @@ from faas.errors import (
 from faas.ids import new_id
 from faas.models import CallRequest
 from faas.runner.invocation import Invocation
-from faas.wire.headers import HOP_BY_HOP, canonical_name, end_to_end
+from faas.wire.headers import HOP_BY_HOP, end_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from faas.api.dataplane import DataPlane, FaasProtocol
     from faas.runner.functions import Function
     from faas.wire.headers import Headers
 
 __all__ = ["Exchange"]
-
-STREAM_BYTES = 64 * 1024
-"""A longer body goes to the function while it arrives; a shorter one is complete before the call begins."""
-
-_STATUS_LINES = {
-    status: f"HTTP/1.1 {status} {http.client.responses.get(status, '')}\r\n".encode() for status in range(200, 600)
-}
-
-_OURS = HOP_BY_HOP | {b"content-length", b"x-call-id", b"faas-error", b"server-timing"}
-"""Headers of an answer that only this node may set."""
-
-_SPELLING = {
-    name: canonical_name(name) + b": "
-    for name in (b"content-type", b"cache-control", b"location", b"set-cookie", b"etag", b"retry-after", b"faas-error")
-}
 
 
 class _Latch:
@@ -120,7 +101,7 @@ class Exchange:
         self._function: Function | None = None
         self._fields: dict[bytes, bytes] = {}
         self._content_length: int | None = None
-        self._stream: _Body | None = None
+        self._stream: RequestBody | None = None
         self._invocation: Invocation | None = None
         # Answer.
         self._head = b""
@@ -192,7 +173,7 @@ class Exchange:
             del self._fields[b"expect"]
             self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self._is_async and (self._content_length is None or self._content_length > STREAM_BYTES):
-            self._stream = _Body(self._protocol)
+            self._stream = RequestBody(self._protocol)
             self._dispatch()
 
     def client_gone(self) -> None:
@@ -277,20 +258,21 @@ class Exchange:
                     (b"location", b"/v1/calls/" + call.id.encode()),
                 ],
                 to_json({"call_id": call.id}),
-                call.id,
+                b"X-Call-Id: %b\r\n" % call.id.encode(),
             )
 
     def _refuse(self, error: FaasError) -> None:
         """Answer with an error before anything ran."""
         call_id = new_id()
-        self._respond(error.http_status, error_headers(error), error_body(error, call_id), call_id)
+        extra = b"X-Call-Id: %b\r\nFaas-Error: %b\r\n" % (call_id.encode(), error.code.encode())
+        self._respond(error.http_status, error_headers(error), error_body(error, call_id), extra)
 
-    def _respond(self, status: int, headers: Headers, body: bytes, call_id: str) -> None:
+    def _respond(self, status: int, headers: Headers, body: bytes, extra: bytes) -> None:
         if self.disconnected:
             return
         if not self.is_request_complete:
             self.keep_alive = False
-        self._begin_head(status, headers, b"X-Call-Id: %b\r\n" % call_id.encode())
+        self._begin_head(status, headers, extra)
         self._out.append(body)
         self._out_bytes = len(body)
         self._end()
@@ -307,7 +289,7 @@ class Exchange:
         if extra:
             names = {name for name, _ in extra}
             headers = [header for header in headers if header[0] not in names] + list(extra)
-        self._begin_head(status, headers, _call_head(invocation))
+        self._begin_head(status, headers, call_head(invocation))
 
     def write(self, data: bytes) -> None:
         """Some of the answer's body."""
@@ -372,12 +354,11 @@ class Exchange:
         self._declared_length = None
         if not self.is_request_complete:
             self.keep_alive = False
-        headers = (
-            [*error_headers(error), *invocation.function.response_headers]
-            if invocation.running_since
-            else (error_headers(error))
-        )
-        self._begin_head(error.http_status, headers, _call_head(invocation))
+        headers = error_headers(error)
+        if invocation.running_since:
+            headers += invocation.function.response_headers
+        extra = call_head(invocation) + b"Faas-Error: %b\r\n" % error.code.encode()
+        self._begin_head(error.http_status, headers, extra)
         body = error_body(error, invocation.id)
         self._out.append(body)
         self._out_bytes = len(body)
@@ -387,12 +368,7 @@ class Exchange:
         # RFC 9110 section 6.4.1: these have no body, and HEAD's has a length but is not sent.
         self._may_have_length = status not in (204, 304)
         self._has_body = self._may_have_length and self.method != b"HEAD"
-        lines = [_STATUS_LINES[status], self._protocol.default_head(), extra]
-        for name, value in headers:
-            if name in _OURS and name != b"faas-error":
-                continue
-            lines.append((_SPELLING.get(name) or canonical_name(name) + b": ") + value + b"\r\n")
-        self._head = b"".join(lines)
+        self._head = encode_head(status, headers, self._protocol.default_head(), extra)
 
     def _end(self) -> None:
         if self.disconnected:
@@ -415,75 +391,3 @@ class Exchange:
         if not self.keep_alive:
             transport.close()
         self._protocol.on_response_complete()
-
-
-def _call_head(invocation: Invocation) -> bytes:
-    """`X-Call-Id` and `Server-Timing` (W3C), durations in milliseconds."""
-    running_since = invocation.running_since
-    exec_ms = (monotonic() - running_since) * 1e3 if running_since else 0.0
-    launch = invocation.launch
-    if launch is None:
-        return b"X-Call-Id: %b\r\nServer-Timing: queue;dur=%.3f, exec;dur=%.3f, warm\r\n" % (
-            invocation.id.encode(),
-            ((running_since or monotonic()) - invocation.accepted_at) * 1e3,
-            exec_ms,
-        )
-    return (
-        b"X-Call-Id: %b\r\nServer-Timing: queue;dur=%.3f, pull;dur=%.3f, create;dur=%.3f, start;dur=%.3f,"
-        b" exec;dur=%.3f, cold\r\n"
-        % (
-            invocation.id.encode(),
-            invocation.queue_s * 1e3 if running_since else 0.0,
-            launch.pull_s * 1e3,
-            launch.create_s * 1e3,
-            launch.start_s * 1e3,
-            exec_ms,
-        )
-    )
-
-
-class _Body:
-    """A request body on its way from the client to the function, with back-pressure on the client.
-
-    It simply stops coming when the client hangs up or the body grows too large: the call is stopped then, and with it
-    whoever reads here.
-    """
-
-    def __init__(self, protocol: FaasProtocol) -> None:
-        self._protocol = protocol
-        self._chunks: deque[bytes] = deque()
-        self._buffered = 0
-        self._is_ended = False
-        self._changed: asyncio.Future[None] | None = None
-        self.total = len(protocol.cycle.body)
-
-    def feed(self, data: bytes) -> None:
-        """Some more of it came."""
-        self.total += len(data)
-        self._chunks.append(data)
-        self._buffered += len(data)
-        if self._buffered > STREAM_BYTES:
-            self._protocol.flow.pause_reading()
-        self._wake()
-
-    def end(self) -> None:
-        """That was all."""
-        self._is_ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            while self._chunks:
-                data = self._chunks.popleft()
-                self._buffered -= len(data)
-                if self._buffered <= STREAM_BYTES:
-                    self._protocol.flow.resume_reading()
-                yield data
-            if self._is_ended:
-                return
-            self._changed = asyncio.get_running_loop().create_future()
-            await self._changed

@@ -27,9 +27,9 @@ from faas.errors import (
     ShuttingDownError,
     StartFailedError,
 )
+from faas.runner.cold import ColdRun
 from faas.runner.container import HotContainer
-from faas.runner.formats.default import ColdCall
-from faas.runner.invocation import LaunchTimings, State
+from faas.runner.invocation import State
 from faas.runner.pool import Pool
 from faas.tasks import TaskSet
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from faas.metrics import Metrics
     from faas.runner.capacity import Capacity, Reservation
-    from faas.runner.executors.base import Container, Stdio
+    from faas.runner.executors.base import Container
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
     from faas.runner.launcher import Launcher
@@ -197,10 +197,6 @@ class Agent:
         """A call was sent whose body is still arriving."""
         invocation.body_task = self._tasks.spawn(self._send_body(container, invocation), name=f"body/{invocation.id}")
 
-    def kill_cold(self, container: Container) -> None:
-        """A running cold call must end now."""
-        self._tasks.spawn(self._until_done(container.kill), name=f"kill/{container.id[:12]}")
-
     def stop_hot_call(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
         """A running call must end now."""
         # At once: an answer that comes before the task runs would give the container to another call.
@@ -232,6 +228,18 @@ class Agent:
     def refuse(self, invocation: Invocation, error: NoCapacityError) -> None:
         """There is nothing for a waiting call."""
         self._end(invocation, error)
+
+    # --- ColdKeeper: a cold call asks
+
+    def kill_soon(self, container: Container) -> None:
+        """A running cold call must end now."""
+        self._tasks.spawn(self._until_done(container.kill), name=f"kill/{container.id[:12]}")
+
+    async def give_up(self, container: Container, *, is_dead: bool) -> None:
+        """A cold call is done with its container: be sure it is dead, forget it when the engine has time."""
+        if not is_dead:
+            await self._until_done(container.kill)
+        self._tasks.spawn(self._forget(container), name=f"remove/{container.id[:12]}")
 
     # --- the end of a call
 
@@ -351,53 +359,18 @@ class Agent:
             invocation.stream = None
 
     async def _run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
-        function = invocation.function
-        call = ColdCall(
+        run = ColdRun(
             invocation,
+            self._launcher,
+            self,
             max_response_bytes=self._options.max_response_bytes,
             max_log_bytes=self._options.max_log_bytes,
         )
-        runner = invocation.runner = _ColdRunner(self)
-        timings = invocation.launch = LaunchTimings()
-        error: FaasError | None = None
-        try:
-            container, stdio = await self._launcher.open_cold(invocation, timings, call)
-            runner.container = container
-            self.containers.add(container.id)
-            try:
-                await self._attend(invocation, call, container, stdio)
-            finally:
-                stdio.close()
-                if invocation.exit_code is None:
-                    await self._until_done(container.kill)
-                self._tasks.spawn(self._forget(container), name=f"remove/{container.id[:12]}")
-            await call.answer()
-        except FaasError as failure:
-            error = failure
-        except Exception:
-            logger.exception("call_failed", extra={"call_id": invocation.id})
-            error = InternalError()
-        finally:
-            call.close()
-            invocation.runner = None
-            self.pool.cold_ended(function, reservation)
+        invocation.runner = run
+        error = await run.run()
+        invocation.runner = None
+        self.pool.cold_ended(invocation.function, reservation)
         self._end(invocation, error)
-
-    async def _attend(self, invocation: Invocation, call: ColdCall, container: Container, stdio: Stdio) -> None:
-        """Be with a cold call until its process has ended; raises what that end means."""
-        invocation.container_id = container.id
-        if invocation.stop is not None:
-            raise invocation.stop
-        invocation.state = State.RUNNING
-        invocation.running_since = monotonic()
-        if invocation.function.timeout_s:
-            invocation.deadline = invocation.running_since + invocation.function.timeout_s
-        ended = await call.run(container, stdio)
-        invocation.exit_code = ended.exit_code
-        invocation.usage = await container.usage()
-        if invocation.stop is not None:
-            raise invocation.stop
-        call.judge(ended)
 
     async def _dispose(self, container: HotContainer) -> None:
         await self._kill(container)
@@ -428,22 +401,3 @@ class Agent:
                 return
             else:
                 return
-
-
-class _ColdRunner:
-    """A cold call's container, which may not be made yet."""
-
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self.container: Container | None = None
-
-    def stop_call(self, error: FaasError) -> None:
-        """Kill the container; the call's own task sees that it ended, and tells `error`."""
-        if self.container is not None:
-            self._agent.kill_cold(self.container)
-
-    def pause_answer(self) -> None:
-        """Its answer is passed on at the sink's own pace."""
-
-    def resume_answer(self) -> None:
-        """See `pause_answer`."""
