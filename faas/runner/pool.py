@@ -203,9 +203,15 @@ class Pool:
             if pool.function.key in self._short and monotonic() - pool.short_since > BYPASS_S:
                 return
 
-    def _no_longer_short(self, pool: FunctionPool) -> None:
-        if self._short.pop(pool.function.key, None) is not None:
-            pool.short_since = 0.0
+    def _no_longer_short(self, pool: FunctionPool) -> bool:
+        was_short = self._short.pop(pool.function.key, None) is not None
+        pool.short_since = 0.0
+        return was_short
+
+    def _stop_asking(self, pool: FunctionPool) -> None:
+        """Take a function whose calls need no further container off the list; who stood behind it has its chance."""
+        if len(pool.waiting) <= pool.starting and self._no_longer_short(pool):
+            self._serve_short()
 
     # --- what becomes of containers
 
@@ -231,6 +237,8 @@ class Pool:
         # A container that was on its way when the function was retired still serves the call it was made for.
         if pool.waiting and (not is_stale or (container.calls == 0 and not container.ended.done())):
             container.run(pool.waiting.popleft()[0])
+            if self._short:
+                self._stop_asking(pool)
         elif is_stale or self.is_closed:
             self.stop(container)
         else:
@@ -272,8 +280,7 @@ class Pool:
         self._forget_if_unused(pool)
 
     def _forget_if_unused(self, pool: FunctionPool) -> None:
-        if not pool.waiting:
-            self._no_longer_short(pool)
+        self._stop_asking(pool)
         if pool.is_unused:
             self._pools.pop(pool.function.key, None)
 
