@@ -12,7 +12,7 @@ import asyncio
 import tempfile
 from typing import TYPE_CHECKING
 
-from faas.errors import BadExitError, FaasError, OutOfMemoryError, ResponseTooLargeError
+from faas.errors import BadExitError, EngineError, FaasError, OutOfMemoryError, ResponseTooLargeError
 from faas.runner.call_log import LogBuffer
 from faas.runner.formats.iron import payload_of, variables_of
 from faas.tasks import TaskSet
@@ -84,6 +84,10 @@ class ColdCall:
             tasks.spawn(self._feed(stdio), name="feed")
             ended = await container.wait()
         await asyncio.wait([self._output_ended], timeout=_OUTPUT_TIMEOUT_S)
+        if not self._output_ended.done():
+            self.error = self.error or EngineError(
+                f"The container has ended, but the engine did not hand over all its output within {_OUTPUT_TIMEOUT_S} s"
+            )
         return ended
 
     async def _feed(self, stdio: Stdio) -> None:
