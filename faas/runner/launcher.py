@@ -136,6 +136,8 @@ class Launcher:
             container = await self._create(spec, function, timings)
             try:
                 stdio = await container.attach(receiver)
+                if invocation.stop is not None:
+                    raise invocation.stop  # noqa: TRY301 - removed below, as after any failure
                 began = monotonic()
                 await container.start()
             except BaseException:
