@@ -56,6 +56,9 @@ DIAGNOSIS_S = 1.0
 KILL_RETRY_S = 1.0
 """Pause between attempts to end a container while the engine does not answer."""
 
+CLOSE_S = 10.0
+"""How long closing waits, at least, for containers to end; what is left then is the next boot's to remove."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
@@ -88,6 +91,7 @@ class Agent:
         self._observe = observe
         self._tasks = TaskSet("agent")
         self._is_closing = False
+        self._is_giving_up = False
         self._all_ended = asyncio.Event()
         self.pool = Pool(capacity, self, max_waiting=options.max_waiting, on_evicted=metrics.container_evicted)
         self.running: dict[str, Invocation] = {}
@@ -157,8 +161,11 @@ class Agent:
         left = list(self.running.values())
         for invocation in left:
             self.stop(invocation, KilledError("This node is shutting down; the call was killed"))
-        await self._tasks.wait(timeout_s=max(grace_s, 10.0))
+        await self._tasks.wait(timeout_s=max(grace_s, CLOSE_S))
+        self._is_giving_up = True
         await self._tasks.cancel()
+        for invocation in list(self.running.values()):
+            self._end(invocation, invocation.stop)
         return len(left)
 
     # --- ContainerOwner: a hot container tells
@@ -367,9 +374,17 @@ class Agent:
             max_log_bytes=self._options.max_log_bytes,
         )
         invocation.runner = run
-        error = await run.run()
-        invocation.runner = None
-        self.pool.cold_ended(invocation.function, reservation)
+        try:
+            try:
+                error = await run.run()
+            finally:
+                # Before the answer, which goes at its caller's pace: a slow one must not hold what others wait for.
+                self.pool.cold_ended(invocation.function, reservation)
+            if error is None:
+                error = await run.answer()
+        finally:
+            run.close()
+            invocation.runner = None
         self._end(invocation, error)
 
     async def _dispose(self, container: HotContainer) -> None:
@@ -395,6 +410,8 @@ class Agent:
                 await operation()
             except EngineUnavailableError as error:
                 logger.warning("engine_unavailable", extra={"error": error.message})
+                if self._is_giving_up:
+                    return
                 await asyncio.sleep(KILL_RETRY_S)
             except FaasError:
                 logger.exception("container_not_ended")

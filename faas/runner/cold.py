@@ -11,6 +11,8 @@ from faas.runner.formats.default import ColdCall
 from faas.runner.invocation import LaunchTimings, State
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from faas.runner.executors.base import Container, Stdio
     from faas.runner.invocation import Invocation
     from faas.runner.launcher import Launcher
@@ -53,27 +55,38 @@ class ColdRun:
         self._container: Container | None = None
 
     async def run(self) -> FaasError | None:
-        """Run the call and pass its answer on; returns why there is none. No container is alive afterwards."""
-        invocation, call = self._invocation, self._call
-        timings = invocation.launch = LaunchTimings()
+        """Run the call; returns why there is no answer. No container is alive afterwards."""
+        return await self._outcome_of(self._run())
+
+    async def answer(self) -> FaasError | None:
+        """Pass the answer on, at the caller's pace; returns why it did not get through."""
+        return await self._outcome_of(self._call.answer())
+
+    def close(self) -> None:
+        """Give the kept answer up."""
+        self._call.close()
+
+    async def _outcome_of(self, work: Awaitable[None]) -> FaasError | None:
         try:
-            container, stdio = await self._launcher.open_cold(invocation, timings, call)
-            self._container = container
-            self._keeper.containers.add(container.id)
-            try:
-                await self._attend(container, stdio)
-            finally:
-                stdio.close()
-                await self._keeper.give_up(container, is_dead=invocation.exit_code is not None)
-            await call.answer()
+            await work
         except FaasError as error:
             return error
         except Exception:
-            logger.exception("call_failed", extra={"call_id": invocation.id})
+            logger.exception("call_failed", extra={"call_id": self._invocation.id})
             return InternalError()
-        finally:
-            call.close()
         return None
+
+    async def _run(self) -> None:
+        invocation = self._invocation
+        timings = invocation.launch = LaunchTimings()
+        container, stdio = await self._launcher.open_cold(invocation, timings, self._call)
+        self._container = container
+        self._keeper.containers.add(container.id)
+        try:
+            await self._attend(container, stdio)
+        finally:
+            stdio.close()
+            await self._keeper.give_up(container, is_dead=invocation.exit_code is not None)
 
     async def _attend(self, container: Container, stdio: Stdio) -> None:
         """Be with the call until its process has ended; raises what that end means."""

@@ -117,6 +117,11 @@ class Rig:
     capacity: Capacity
     agent: Agent
     observed: list[Invocation]
+    is_abandoned: bool = False
+
+    def abandon(self) -> None:
+        """Expect no order at the end: the test has made it impossible."""
+        self.is_abandoned = True
 
     def call(self, function: Function, **changes: Any) -> tuple[Invocation, KeepingSink]:
         """Start a call; its sink keeps the answer."""
@@ -200,11 +205,12 @@ async def running_rig(
             tasks.supervise(agent.sweep_forever(), name="sweep")
             yield rig
     finally:
-        await agent.close(grace_s)
         try:
-            assert repr(agent) == EMPTY.format(total=memory_mib)
-            assert not executor.containers, executor
-            assert not agent.socket_dirs
-            assert not list(socket_root.iterdir())
+            if not rig.is_abandoned:
+                await agent.close(grace_s)
+                assert repr(agent) == EMPTY.format(total=memory_mib)
+                assert not executor.containers, executor
+                assert not agent.socket_dirs
+                assert not list(socket_root.iterdir())
         finally:
             await executor.close()
