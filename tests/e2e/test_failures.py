@@ -184,6 +184,17 @@ async def test_what_a_stdio_function_printed_is_in_the_message(
     assert (await client.post(url, content=b"next")).content == b"next"
 
 
+async def test_a_status_that_http_does_not_have_is_the_functions_fault(app: App, client: httpx.AsyncClient) -> None:
+    script = r"while read -r l; do [ ${#l} -le 1 ] && printf 'HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nhi'; done"
+    url = app.deploy("/odd", "shell", format="http", config={"SCRIPT": script})
+
+    assert_failed(await client.post(url), app, 502, "protocol", "protocol")
+    accepted = await client.post(url, headers={"Prefer": "respond-async"})
+    call_id = accepted.headers["x-call-id"]
+    assert app.node.record(call_id, wait_s=30)["reason"] == "protocol"
+    assert_error(await client.get(f"/v1/calls/{call_id}/result"), 502, "protocol")
+
+
 @pytest.mark.parametrize(("mode", "code", "status"), [("fn_502", "function_failed", 502), ("fn_504", "timeout", 504)])
 async def test_a_failure_the_function_tells_of_itself_keeps_its_container(
     mode: str, code: str, status: int, app: App, client: httpx.AsyncClient

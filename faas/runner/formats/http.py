@@ -70,6 +70,8 @@ class HttpFormat:
 
     def decode(self, status: int, headers: Headers) -> tuple[int, Headers]:
         """The function's own status and headers."""
+        if not 200 <= status <= 599:
+            raise ProtocolViolationError(f"invalid function response: status {status}")
         return status, [(name, value) for name, value in end_to_end(headers) if name != b"content-length"]
 
 
