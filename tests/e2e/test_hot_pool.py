@@ -6,10 +6,14 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.e2e.answers import assert_error, is_warm
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import docker
     import httpx
 
@@ -276,6 +280,25 @@ async def test_bytes_after_an_answer_reach_nobody(app: App, client: httpx.AsyncC
                 assert answer.content == body
             else:
                 assert_error(answer, 502, "protocol")
+
+
+@pytest.mark.xfail(
+    reason="a chunked request is passed on chunked to functions that know Content-Length only", strict=False
+)
+async def test_a_chunked_body_is_never_taken_for_the_next_callers_request(app: App, client: httpx.AsyncClient) -> None:
+    """IronFunctions' simple functions read a head and Content-Length bytes; what else is there they take for a call."""
+    url = app.deploy("/stdio", "stdio-echo", max_concurrency=1)
+    await client.post(url)
+
+    async def smuggled() -> AsyncIterator[bytes]:
+        yield b"GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\nEVIL"
+
+    for _ in range(5):
+        attack = asyncio.ensure_future(client.post(url, content=smuggled(), headers={"X-Sleep-Ms": "100"}))
+        await asyncio.sleep(0.01)
+        victims = await asyncio.gather(*(client.post(url, content=b"victim %d" % number) for number in range(4)))
+        await attack
+        assert [answer.content for answer in victims] == [b"victim %d" % number for number in range(4)]
 
 
 async def test_identity_of_a_function_is_least_privilege(misfit: str, client: httpx.AsyncClient) -> None:
