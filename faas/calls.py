@@ -34,7 +34,7 @@ from faas.errors import (
     TooManyAttemptsError,
 )
 from faas.ids import created_at_of, is_call_id, new_id
-from faas.models import Call, CallLog, CallResult, CallStatus, CallType
+from faas.models import Call, CallLog, CallResult, CallStatus, CallType, FormatName
 from faas.queue.base import Lease, Ticket
 from faas.recorder import attempt_of, log_of, outcome_of
 from faas.runner.collector import Collector
@@ -195,6 +195,9 @@ class Calls:
         final = call.ended(status, completed_at=utc_now(), reason=reason, error=text, result=result.info)
         if not await self._store.calls.finish(final, attempt, result, log):
             logger.warning("attempt_was_superseded", extra={"call_id": call.id, "attempt": attempt.number})
+        elif invocation is not None and invocation.function.format is not FormatName.DEFAULT:
+            # A hot container's output comes by another way than its answer, and later.
+            self._recorder.expect_late_log(invocation, log)
         self._wake(call.id)
 
     # --- look
@@ -260,6 +263,9 @@ class Calls:
         invocation = self._agent.running.get(call_id)
         if invocation is not None:
             return log_of(invocation) or CallLog(data=b"")
+        late = self._recorder.late_log(call_id)
+        if late is not None:
+            return late
         await self._look(call_id)
         ended = self._recorder.get(call_id)
         log = log_of(ended) if ended is not None else await self._store.calls.log(call_id)

@@ -106,6 +106,8 @@ class Recorder:
         self._generation_size = max(1, recent_calls // 2)
         self._recent: dict[str, Invocation] = {}
         self._older: dict[str, Invocation] = {}
+        self._late: dict[str, tuple[Invocation, int]] = {}
+        """Queued calls that were finished lately, with the size of the log that was written."""
         self.on_ended: Callable[[str], None] = lambda _call_id: None
         """Hears the id of every call that ended."""
 
@@ -174,11 +176,32 @@ class Recorder:
         error = invocation.error
         return self._render_error(error, invocation.id) if error is not None else None
 
+    def expect_late_log(self, invocation: Invocation, written: CallLog | None) -> None:
+        """A queued call was finished with this log; what its container's output still brings is written with the next
+        batches."""
+        self._late[invocation.id] = (invocation, len(written.data) if written is not None else 0)
+
+    def late_log(self, call_id: str) -> CallLog | None:
+        """The log of a queued call that was finished here just now."""
+        entry = self._late.get(call_id)
+        return log_of(entry[0]) if entry is not None else None
+
+    async def _write_late_logs(self) -> None:
+        entries, self._late = self._late, {}
+        for invocation, size in entries.values():
+            log = log_of(invocation)
+            if log is not None and len(log.data) > size:
+                await self._store.replace_log(invocation.id, log)
+
     async def write_forever(self) -> None:
         """Write the batches."""
         while True:
             await asyncio.sleep(FLUSH_S)
             await self.flush()
+            try:
+                await self._write_late_logs()
+            except StoreUnavailableError as error:
+                logger.warning("late_logs_dropped", extra={"error": error.message})
 
     async def flush(self) -> None:
         """Write what is pending."""

@@ -44,8 +44,9 @@ from faas.sweeper import Sweeper
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
+    from types import FrameType
 
     from fastapi import FastAPI
 
@@ -85,8 +86,10 @@ class Node:
     catalog: Catalog
     metrics: Metrics
     tasks: TaskSet
-    stop_fetching: Any
-    drain: Any
+    stop_fetching: Callable[[], None]
+    """Fetch no more queued calls, say so in `/readyz`."""
+    hurry: Callable[[], None]
+    """Wait for nothing any more."""
 
 
 @asynccontextmanager
@@ -216,17 +219,25 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         tasks.supervise(worker.renew_forever(), name="lease renewal")
         fetching = tasks.supervise(worker.fetch_forever(), name="fetch") if settings.async_concurrency else None
 
+        hurried = asyncio.Event()
+
         def stop_fetching() -> None:
             draining.set()
             if fetching is not None:
                 fetching.cancel()
 
+        def hurry() -> None:
+            hurried.set()
+            for invocation in list(agent.running.values()):
+                agent.stop(invocation, ShuttingDownError("This node is shutting down; the call was ended"))
+
         async def drain() -> None:
             """Stop accepting; wait for what is in flight, with a deadline; kill the rest, and say how many."""
             stop_fetching()
-            given_back = await worker.close(settings.shutdown_grace_s)
+            grace_s = 0.0 if hurried.is_set() else settings.shutdown_grace_s
+            given_back = await worker.close(grace_s)
             await plane.tasks.wait(1.0)
-            killed = await agent.close(settings.shutdown_grace_s)
+            killed = await agent.close(0.0 if hurried.is_set() else grace_s)
             await plane.tasks.cancel()
             await recorder.flush()
             logger.info("node_drained", extra={"given_back": given_back, "killed": killed})
@@ -242,7 +253,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
                 metrics=metrics,
                 tasks=tasks,
                 stop_fetching=stop_fetching,
-                drain=drain,
+                hurry=hurry,
             )
         finally:
             await drain()
@@ -324,18 +335,25 @@ class _Server(uvicorn.Server):
         self._node.stop_fetching()
         await super().shutdown(sockets)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came: the first one asks for a polite end, the second for a quick one."""
+        if self.should_exit:
+            self.force_exit = True
+            self._node.hurry()
+        self.should_exit = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The first signal asks for a polite end, the second for a quick one. Neither is raised again: both are
-        answered by an orderly exit."""
+        """As uvicorn's own, but no signal is raised again: it was answered by an orderly exit."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
+            # From here on the node drains: a further signal must not end it in the middle.
             for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+                loop.add_signal_handler(number, self._node.hurry)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from faas.models import CallLog, CallRequest, CallResult
 from faas.store.tables import call_logs, call_requests, call_results
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from faas.store.database import Database
 
-__all__ = ["keep_logs", "keep_results", "log_of", "request_of", "request_row", "result_of"]
+__all__ = ["keep_logs", "keep_results", "log_of", "replace_log", "request_of", "request_row", "result_of"]
 
 
 _ADD_REQUEST = call_requests.insert()
@@ -49,6 +49,12 @@ def keep_logs(database: Database, connection: Connection, logs: Sequence[tuple[s
     if logs:
         rows = [{"call_id": call_id, "data": log.data, "is_truncated": log.is_truncated} for call_id, log in logs]
         connection.execute(database.insert_new(call_logs), rows)
+
+
+def replace_log(connection: Connection, call_id: str, log: CallLog) -> None:
+    """Put a longer log in the place of the first one."""
+    connection.execute(delete(call_logs).where(call_logs.c.call_id == call_id))
+    connection.execute(call_logs.insert(), {"call_id": call_id, "data": log.data, "is_truncated": log.is_truncated})
 
 
 def request_of(connection: Connection, call_id: str) -> CallRequest | None:

@@ -160,6 +160,15 @@ class CallRecords:
 
         return await self._database.write(work)
 
+    async def replace_log(self, call_id: str, log: CallLog) -> None:
+        """Keep a longer log of an ended call: its last lines came after its answer. Nothing when the call is gone."""
+
+        def work(connection: Connection) -> None:
+            if connection.execute(select(calls.c.id).where(calls.c.id == call_id)).first() is not None:
+                bodies.replace_log(connection, call_id, log)
+
+        await self._database.write(work)
+
     async def requeue(self, call_id: str, attempt_number: int) -> bool:
         """Give a running call back, because its node shuts down; False when the attempt is not the latest."""
 

@@ -177,7 +177,6 @@ async def test_the_log_of_a_cold_call_is_its_own(app: App, client: httpx.AsyncCl
         assert (await client.get(f"/v1/calls/{call_id}/result")).content == b"out\n"
 
 
-@pytest.mark.xfail(reason="output that comes after the answer misses the record", strict=False)
 @pytest.mark.parametrize("preference", [{}, ASYNC])
 async def test_what_a_hot_function_printed_before_its_answer_is_in_the_calls_log(
     preference: dict[str, str], app: App, client: httpx.AsyncClient

@@ -186,7 +186,6 @@ async def test_an_upload_that_broke_off_does_not_hold_up_the_end(start_node: Sta
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.xfail(reason="a second SIGTERM is passed over, and the agent's grace is not shortened by any signal")
 async def test_a_second_signal_ends_a_slow_drain(start_node: StartNode) -> None:
     node = start_node(shutdown_grace_s=60)
     app = App(node)
