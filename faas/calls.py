@@ -231,6 +231,9 @@ class Calls:
         call = await self._store.calls.get(call_id)
         if call is None:
             self._raise_missing(call_id)
+        if invocation is not None and invocation.state is State.WAITING:
+            # Its attempt has begun, so that nobody else takes the call; no container has.
+            return replace(call, status=CallStatus.QUEUED)
         return call
 
     def _raise_missing(self, call_id: str) -> NoReturn:

@@ -78,7 +78,11 @@ class Settings(BaseSettings):
     # --- what a call may be
     max_header_bytes: Natural = Field(64 * KIB, description="Largest header block of a request; beyond: 431.")
     max_request_bytes: Natural = Field(2 * GIB, description="Largest body of a sync call; beyond: 413. 0: no limit.")
-    max_async_request_bytes: Natural = Field(16 * MIB, description="Largest body of an async call; beyond: 413.")
+    max_buffered_request_bytes: Natural = Field(
+        16 * MIB,
+        description="Largest body that must be here before its call begins: of async calls, and of calls of format"
+        " `http` that do not declare a length; beyond: 413.",
+    )
     max_response_header_bytes: Natural = Field(64 * KIB, description="Largest header block a function may answer.")
     max_response_bytes: Natural = Field(2 * GIB, description="Largest answer of a sync call. 0: no limit.")
     max_result_bytes: Natural = Field(16 * MIB, description="Bytes of an async call's answer that are kept.")

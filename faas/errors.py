@@ -356,11 +356,16 @@ class OutOfMemoryError(FaasError):
 
 
 class KilledError(FaasError):
-    """The container was killed from outside while the call ran."""
+    """The container was killed while the call ran, and not for its memory."""
 
     http_status = 502
     code = "killed"
     reason = "killed"
+
+    def __init__(
+        self, message: str = "the function's process was killed (exit code 137), and not for its memory"
+    ) -> None:
+        super().__init__(message)
 
 
 class FunctionFailedError(FaasError):

@@ -192,7 +192,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             calls.submit,
             max_header_bytes=settings.max_header_bytes,
             max_request_bytes=settings.max_request_bytes,
-            max_async_request_bytes=settings.max_async_request_bytes,
+            max_buffered_request_bytes=settings.max_buffered_request_bytes,
             max_response_bytes=settings.max_response_bytes,
             request_read_timeout_s=settings.request_read_timeout_s,
         )

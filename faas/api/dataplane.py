@@ -52,7 +52,7 @@ class DataPlane:
         *,
         max_header_bytes: int,
         max_request_bytes: int,
-        max_async_request_bytes: int,
+        max_buffered_request_bytes: int,
         max_response_bytes: int,
         request_read_timeout_s: float,
     ) -> None:
@@ -61,7 +61,7 @@ class DataPlane:
         self.submit = submit
         self.max_header_bytes = max_header_bytes
         self.max_request_bytes = max_request_bytes
-        self.max_async_request_bytes = max_async_request_bytes
+        self.max_buffered_request_bytes = max_buffered_request_bytes
         self.max_response_bytes = max_response_bytes
         self.request_read_timeout_s = request_read_timeout_s
         self.tasks = TaskSet("dataplane")
@@ -90,6 +90,10 @@ class FaasProtocol(HttpToolsProtocol):
         self.url = b""
         self.scheme_bytes = b"http"
         self.is_http_1_1 = True
+        self.answering: Exchange | None = None
+        """The exchange whose turn it is, or was last; `cycle` is the newest request, which may have to wait."""
+        self._is_serving_pipeline = False
+        self._packet_bytes = 0
         self._head_bytes = 0
         self._is_in_head = True
         self._last_data = 0.0
@@ -107,13 +111,14 @@ class FaasProtocol(HttpToolsProtocol):
         """The client is gone."""
         self.plane.connections.discard(self)
         super().connection_lost(exc)
-        for cycle in (self._exchange(), *(waiting for waiting, _ in self.pipeline)):
+        for cycle in (self.answering, *(waiting for waiting, _ in self.pipeline)):
             if isinstance(cycle, Exchange):
                 cycle.client_gone()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; requests begin, go on and end in the parser's callbacks."""
         self._last_data = self.loop.time()
+        self._packet_bytes = len(data)
         if self._is_in_head:
             self._head_bytes += len(data)
         try:
@@ -145,11 +150,24 @@ class FaasProtocol(HttpToolsProtocol):
         looking at all connections once a second (`close_if_stalled`).
         """
         self.server_state.total_requests += 1
+        self._last_data = self.loop.time()  # the client's time to be silent begins here
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if self.pipeline and not self._is_serving_pipeline:
+            self._serve_pipeline()
+
+    def _serve_pipeline(self) -> None:
+        """Begin what waits; a loop, since each may be answered at once and the client chooses how many there are."""
+        self._is_serving_pipeline = True
+        try:
+            is_free = True
+            while self.pipeline and is_free:
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+                is_free = cycle.response_complete and not self.transport.is_closing()
+        finally:
+            self._is_serving_pipeline = False
 
     def is_turn_of(self, exchange: Exchange) -> bool:
         """Whether the answers before this one are complete."""
@@ -200,7 +218,10 @@ class FaasProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is here: an exchange of ours, or ASGI."""
         self._is_in_head = False
-        if self._head_bytes > self.plane.max_header_bytes and self._header_block_size() > self.plane.max_header_bytes:
+        if self.transport.is_closing():
+            return  # its answer could not be sent, so it must not run
+        limit = self.plane.max_header_bytes
+        if self._head_bytes + self._packet_bytes > limit and self._header_block_size() > limit:
             self._refuse_head()
             return
         self._head_bytes = 0
@@ -282,7 +303,11 @@ class FaasProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, error: FaasError) -> None:
-        """Answer outside of any exchange, and close."""
+        """Answer outside of any exchange, and close; only close when the client would take it for another's answer."""
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self.transport.close()
+            return
         body = error_body(error)
         head = [b"HTTP/1.1 %d %b\r\n" % (error.http_status, http.client.responses[error.http_status].encode())]
         head.extend(b"%b: %b\r\n" % (canonical_name(name), value) for name, value in error_headers(error))
@@ -295,13 +320,11 @@ class FaasProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client takes no more for now: nor does its function's answer."""
         super().pause_writing()
-        exchange = self._exchange()
-        if exchange is not None:
-            exchange.pause_answer()
+        if self.answering is not None:
+            self.answering.pause_answer()
 
     def resume_writing(self) -> None:
         """The client takes more."""
         super().resume_writing()
-        exchange = self._exchange()
-        if exchange is not None:
-            exchange.resume_answer()
+        if self.answering is not None:
+            self.answering.resume_answer()

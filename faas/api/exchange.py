@@ -23,7 +23,7 @@ from faas.errors import (
     ResponseTooLargeError,
 )
 from faas.ids import new_id
-from faas.models import CallRequest
+from faas.models import CallRequest, FormatName
 from faas.runner.invocation import Invocation
 from faas.wire.headers import HOP_BY_HOP, end_to_end
 
@@ -58,6 +58,7 @@ class Exchange:
         "_headers",
         "_invocation",
         "_is_async",
+        "_is_buffered",
         "_is_chunked",
         "_is_dispatched",
         "_is_head_sent",
@@ -98,6 +99,7 @@ class Exchange:
         self.is_request_complete = False
         self._is_dispatched = False
         self._is_async = False
+        self._is_buffered = False
         self._function: Function | None = None
         self._fields: dict[bytes, bytes] = {}
         self._content_length: int | None = None
@@ -151,6 +153,7 @@ class Exchange:
     def activate(self) -> None:
         """Match and authorise, refuse what can't be: as soon as the head is here, when the body is not."""
         self.is_active = True
+        self._protocol.answering = self
         plane = self._plane
         fields = self._fields = dict(self._headers)
         try:
@@ -161,6 +164,9 @@ class Exchange:
             if length is not None:
                 self._content_length = int(length)
             self._is_async = function.is_async or b"respond-async" in fields.get(b"prefer", b"").lower()
+            # Functions of format `http` know Content-Length only; what they don't read, they take for the next call.
+            needs_length = function.format is FormatName.HTTP and self._content_length is None
+            self._is_buffered = self._is_async or needs_length
             self._check_limit(self._content_length or len(self.body))
         except FaasError as error:
             self._refuse(error)
@@ -172,7 +178,7 @@ class Exchange:
         if b"expect" in self._fields and self._fields[b"expect"].lower() == b"100-continue":
             del self._fields[b"expect"]
             self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if not self._is_async and (self._content_length is None or self._content_length > STREAM_BYTES):
+        if not self._is_buffered and (self._content_length is None or self._content_length > STREAM_BYTES):
             self._stream = RequestBody(self._protocol)
             self._dispatch()
 
@@ -203,8 +209,8 @@ class Exchange:
                 self._refuse(error)
 
     def _check_limit(self, size: int) -> None:
-        name = "max_async_request_bytes" if self._is_async else "max_request_bytes"
-        limit = self._plane.max_async_request_bytes if self._is_async else self._plane.max_request_bytes
+        name = "max_buffered_request_bytes" if self._is_buffered else "max_request_bytes"
+        limit = self._plane.max_buffered_request_bytes if self._is_buffered else self._plane.max_request_bytes
         if limit and size > limit:
             raise BodyTooLargeError(f"Request body too large: the limit is {limit} bytes ({name})")
 
@@ -330,6 +336,8 @@ class Exchange:
             self._out_bytes = 0
         if parts:
             self._protocol.transport.write(b"".join(parts))
+            if self._protocol.flow.write_paused:
+                self.pause_answer()  # an earlier answer on the connection may have filled the buffer already
 
     async def drain(self) -> None:
         """Wait until the client has taken most of it."""
@@ -356,9 +364,10 @@ class Exchange:
             self.keep_alive = False
         headers = error_headers(error)
         if invocation.running_since:
-            headers += invocation.function.response_headers
-        extra = call_head(invocation) + b"Faas-Error: %b\r\n" % error.code.encode()
-        self._begin_head(error.http_status, headers, extra)
+            extra = invocation.function.response_headers
+            headers += [header for header in extra if header[0] != b"content-type"]  # the body is ours
+        ours = call_head(invocation) + b"Faas-Error: %b\r\n" % error.code.encode()
+        self._begin_head(error.http_status, headers, ours)
         body = error_body(error, invocation.id)
         self._out.append(body)
         self._out_bytes = len(body)

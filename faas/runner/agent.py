@@ -287,6 +287,8 @@ class Agent:
         ended = await container.engine.wait()
         if ended.is_oom:
             return OutOfMemoryError(container.function.memory_mib)
+        if ended.is_killed:
+            return KilledError()
         return ProtocolViolationError(f"{error.message}; the function ended with exit code {ended.exit_code}")
 
     def _reuse_or_stop(self, container: HotContainer, invocation: Invocation) -> None:

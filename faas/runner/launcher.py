@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -129,8 +130,13 @@ class Launcher:
         """A started container for one call, attached; removed again when it can't be started."""
         function = invocation.function
         image = await self._image(function, timings)
+        # IronFunctions' name; the time tells it from that of an earlier attempt, which may still be there.
         spec = self._spec(
-            function, image, env=default.container_env(invocation), with_stdin=True, name=f"task-{invocation.id}"
+            function,
+            image,
+            env=default.container_env(invocation),
+            with_stdin=True,
+            name=f"task-{time.time_ns()}-{invocation.id}",
         )
         async with self._starts:
             container = await self._create(spec, function, timings)

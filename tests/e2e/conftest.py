@@ -30,7 +30,7 @@ SMALL = {
     "queue_timeout_s": 2,
     "start_timeout_s": 5,
     "max_request_bytes": 256 * 1024,
-    "max_async_request_bytes": 64 * 1024,
+    "max_buffered_request_bytes": 64 * 1024,
     "max_result_bytes": 32 * 1024,
     "max_response_bytes": 1024 * 1024,
     "max_log_bytes": 4096,

@@ -219,11 +219,16 @@ async def test_running_out_of_memory_in_a_cold_container_is_named(app: App, clie
     assert "32 MiB" in record["error"]
 
 
-@pytest.mark.parametrize("code", [137, 143])
-async def test_an_exit_code_like_that_of_a_kill_is_no_oom(code: int, app: App, client: httpx.AsyncClient) -> None:
-    url = app.deploy("/sh", "shell", config={"SCRIPT": f"exit {code}"})
+async def test_an_exit_code_that_a_signal_left_is_a_bad_exit(app: App, client: httpx.AsyncClient) -> None:
+    url = app.deploy("/sh", "shell", config={"SCRIPT": "exit 143"})
 
     assert_failed(await client.post(url), app, 500, "bad_exit", "bad_exit")
+
+
+async def test_a_process_that_was_killed_is_no_oom(app: App, client: httpx.AsyncClient) -> None:
+    url = app.deploy("/sh", "shell", config={"SCRIPT": "exit 137"})
+
+    assert_failed(await client.post(url), app, 502, "killed", "killed")
 
 
 # --- it takes too long

@@ -6,8 +6,6 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.e2e.answers import assert_error, is_warm
 from tests.support.waiting import wait_until
 
@@ -282,9 +280,6 @@ async def test_bytes_after_an_answer_reach_nobody(app: App, client: httpx.AsyncC
                 assert_error(answer, 502, "protocol")
 
 
-@pytest.mark.xfail(
-    reason="a chunked request is passed on chunked to functions that know Content-Length only", strict=False
-)
 async def test_a_chunked_body_is_never_taken_for_the_next_callers_request(app: App, client: httpx.AsyncClient) -> None:
     """IronFunctions' simple functions read a head and Content-Length bytes; what else is there they take for a call."""
     url = app.deploy("/stdio", "stdio-echo", max_concurrency=1)

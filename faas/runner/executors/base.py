@@ -81,6 +81,11 @@ class ContainerExit:
     exit_code: int
     is_oom: bool = False
 
+    @property
+    def is_killed(self) -> bool:
+        """Whether SIGKILL ended it, which nothing catches: 128 + 9, as shells and engines count."""
+        return self.exit_code == 137
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerInfo:

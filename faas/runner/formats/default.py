@@ -12,7 +12,7 @@ import asyncio
 import tempfile
 from typing import TYPE_CHECKING
 
-from faas.errors import BadExitError, EngineError, FaasError, OutOfMemoryError, ResponseTooLargeError
+from faas.errors import BadExitError, EngineError, FaasError, KilledError, OutOfMemoryError, ResponseTooLargeError
 from faas.runner.call_log import LogBuffer
 from faas.runner.formats.iron import payload_of, variables_of
 from faas.tasks import TaskSet
@@ -107,6 +107,8 @@ class ColdCall:
             raise self.error
         if ended.is_oom:
             raise OutOfMemoryError(self._invocation.function.memory_mib)
+        if ended.is_killed:
+            raise KilledError
         if ended.exit_code != 0:
             raise BadExitError(ended.exit_code)
 

@@ -59,12 +59,9 @@ class HttpFormat:
         lines = ["GET / HTTP/1.1\r\n"]
         for name, value in variables_of(invocation).items():
             lines.append(f"{name.capitalize()}: {_one_line(value)}\r\n")
-        if invocation.stream is None:
-            lines.append(f"Content-Length: {len(invocation.body)}\r\n")
-        elif invocation.content_length is not None:
-            lines.append(f"Content-Length: {invocation.content_length}\r\n")
-        else:
-            lines.append("Transfer-Encoding: chunked\r\n")
+        length = len(invocation.body) if invocation.stream is None else invocation.content_length
+        assert length is not None, "a body without a length is not streamed to this format"
+        lines.append(f"Content-Length: {length}\r\n")
         lines.append(f"Task-Id: {invocation.id}\r\n\r\n")
         return "".join(lines).encode("latin-1", "replace")
 
