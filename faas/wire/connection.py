@@ -88,9 +88,6 @@ class HttpConnection(asyncio.Protocol):
         self._receiver = receiver
         self._head_bytes = 0
         self._in_head = True
-        if self._is_paused:
-            # The last answer's reader was slow, and that answer's end was at hand already.
-            self.resume_reading()
         self._transport.write(request)
 
     def write(self, data: bytes) -> None:
@@ -236,6 +233,10 @@ class HttpConnection(asyncio.Protocol):
         self._in_head = True
         if not is_reusable:
             self.close()
+        elif self._is_paused:
+            # Its reader was slow, and has all of it now; without this, what comes between two answers, or the end of
+            # the connection, would only be seen when the next request is out.
+            self.resume_reading()
         assert receiver is not None
         receiver.response_ended(is_reusable=is_reusable)
 
