@@ -9,6 +9,7 @@ Source: iron-io/functions, docs/function-format.md and api/runner/protocol/defau
 from __future__ import annotations
 
 import asyncio
+import codecs
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -134,9 +135,8 @@ def _sniff(start: bytes) -> bytes:
     if start[:4096].translate(None, _TEXT + bytes(range(0x80, 0x100))):
         return b"application/octet-stream"
     try:
-        start.decode("utf-8")
-    except UnicodeDecodeError as error:
-        # A character may be cut by the end of the chunk, nothing else may be wrong with it.
-        if error.start < len(start) - 3:
-            return b"application/octet-stream"
+        # Not `decode`: a character may be cut by the end of the chunk, nothing else may be wrong.
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return b"application/octet-stream"
     return b"text/plain; charset=utf-8"
