@@ -9,6 +9,8 @@ Source: iron-io/functions, docs/function-format.md and api/runner/protocol/http.
 from __future__ import annotations
 
 import asyncio
+import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from faas.errors import ProtocolViolationError
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from faas.wire.headers import Headers
 
 __all__ = ["HttpFormat"]
+
+_NOT_IN_A_NAME = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z-]")
+"""RFC 9110 section 5.6.2."""
+
+_MAX_KNOWN_NAMES = 1024
 
 
 class HttpFormat:
@@ -58,7 +65,7 @@ class HttpFormat:
             invocation.body = payload_of(invocation)
         lines = ["GET / HTTP/1.1\r\n"]
         for name, value in variables_of(invocation).items():
-            lines.append(f"{name.capitalize()}: {_one_line(value)}\r\n")
+            lines.append(f"{_header_name(name)}: {_one_line(value)}\r\n")
         length = len(invocation.body) if invocation.stream is None else invocation.content_length
         assert length is not None, "a body without a length is not streamed to this format"
         lines.append(f"Content-Length: {length}\r\n")
@@ -107,6 +114,12 @@ class _StdioTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self._is_closing = True
+
+
+@lru_cache(_MAX_KNOWN_NAMES)
+def _header_name(variable: str) -> str:
+    """A variable's name as a header's; the configuration's keys may hold anything, line breaks too."""
+    return _NOT_IN_A_NAME.sub("_", variable.capitalize()) or "_"
 
 
 def _one_line(value: str) -> str:
