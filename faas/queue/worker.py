@@ -78,26 +78,27 @@ class Worker:
                 await asyncio.sleep(BACKEND_RETRY_S)
                 continue
             for lease in leases:
-                task = self._tasks.spawn(self._attend(lease), name=lease.call_id)
+                running = self._active.get(lease.call_id)
+                # A call that runs here already: its lease ran out while the queue was away, the run has the new one.
+                task = running[1] if running else self._tasks.spawn(self._attend(lease.call_id), name=lease.call_id)
                 self._active[lease.call_id] = (lease, task)
 
     async def renew_forever(self) -> None:
         """Hold the leases of running calls; end the run of one that was lost."""
         while True:
             await asyncio.sleep(self._lease_s / 3)
-            active = [lease for lease, _ in self._active.values()]
+            active = dict(self._active)
             if not active:
                 continue
             try:
-                lost = await self._queue.renew(active, lease_s=self._lease_s)
+                lost = await self._queue.renew([lease for lease, _ in active.values()], lease_s=self._lease_s)
             except FaasError as error:
                 logger.warning("leases_not_renewed", extra={"error": error.message})
                 continue
             for call_id in lost:
-                logger.warning("lease_lost", extra={"call_id": call_id})
-                entry = self._active.get(call_id)
-                if entry is not None:
-                    entry[1].cancel()
+                if self._active.get(call_id) is active[call_id]:  # neither settled nor leased again meanwhile
+                    logger.warning("lease_lost", extra={"call_id": call_id})
+                    active[call_id][1].cancel()
 
     async def close(self, grace_s: float) -> int:
         """Wait for the running calls, give back those that don't end in time; returns how many those were.
@@ -108,18 +109,19 @@ class Worker:
         await self._tasks.cancel()
         return left
 
-    async def _attend(self, lease: Lease) -> None:
+    async def _attend(self, call_id: str) -> None:
         try:
-            again_after_s = await self._run(lease.call_id)
+            again_after_s = await self._run(call_id)
         except asyncio.CancelledError:
-            await asyncio.shield(self._settle(lease, 0.0))
+            await asyncio.shield(self._settle(call_id, 0.0))
             raise
         except Exception:
-            logger.exception("run_crashed", extra={"call_id": lease.call_id})
+            logger.exception("run_crashed", extra={"call_id": call_id})
             again_after_s = CRASH_RETRY_S
-        await self._settle(lease, again_after_s)
+        await self._settle(call_id, again_after_s)
 
-    async def _settle(self, lease: Lease, again_after_s: float | None) -> None:
+    async def _settle(self, call_id: str, again_after_s: float | None) -> None:
+        lease, _ = self._active[call_id]
         try:
             if again_after_s is None:
                 await self._queue.ack(lease)
@@ -129,7 +131,7 @@ class Worker:
                 await self._queue.release(lease)
         except FaasError as error:
             # The lease runs out by itself; whoever takes the call then finds in its record what is left to do.
-            logger.warning("call_not_settled", extra={"call_id": lease.call_id, "error": error.message})
+            logger.warning("call_not_settled", extra={"call_id": call_id, "error": error.message})
         finally:
-            self._active.pop(lease.call_id, None)
+            self._active.pop(call_id, None)
             self._slot_freed.set()
