@@ -61,6 +61,9 @@ POLL_S = 1.0
 RETRY_S = 2.0
 """Pause before a call runs again when the platform, not the function, was at fault."""
 
+GIVE_BACK_S = 30.0
+"""How long giving a running call back waits for its container's end; the agent goes on trying to kill it."""
+
 OUTSIDE_LEASE_S = 60.0
 """How long a worker outside may take; IronFunctions' reservation."""
 
@@ -179,7 +182,7 @@ class Calls:
             await asyncio.shield(sink.ended)
         except asyncio.CancelledError:
             self._agent.stop(invocation, LostError("The call was given back"))
-            await sink.ended
+            await asyncio.wait([sink.ended], timeout=GIVE_BACK_S)
             raise
 
     async def _finish(self, call: Call, invocation: Invocation | None, sink: Collector) -> None:
