@@ -1,10 +1,81 @@
-"""Tasks with a parent: waited for, also those that others began."""
+"""Every task has a parent, and none dies unseen."""
 
 from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from faas.tasks import TaskSet
+
+pytestmark = pytest.mark.both_loops
+
+
+async def fail() -> None:
+    raise ZeroDivisionError
+
+
+async def test_leaving_cancels_what_is_left_and_waits_for_it() -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.001)
+            ended.append(1)
+
+    async with TaskSet("test") as tasks:
+        first, _ = tasks.spawn(work(), name="first"), tasks.spawn(work(), name="second")
+        await asyncio.sleep(0)
+        assert first.get_name() == "test/first"
+        assert len(tasks) == 2
+    assert (ended, len(tasks)) == ([1, 1], 0)
+
+
+async def test_tasks_that_the_dying_spawn_are_cancelled_too() -> None:
+    tasks = TaskSet("test")
+    ended = []
+
+    async def last_wish() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("last wish")
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            tasks.spawn(last_wish(), name="last")
+            await asyncio.sleep(0)
+
+    tasks.spawn(work(), name="first")
+    await asyncio.sleep(0)
+    await tasks.cancel()
+    assert (ended, len(tasks)) == (["last wish"], 0)
+
+
+async def test_a_spawned_task_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with TaskSet("test") as tasks:
+        tasks.spawn(fail(), name="bad")
+        assert await tasks.wait(1) == 0
+    (record,) = caplog.records
+    assert (record.getMessage(), vars(record)["task"]) == ("task_failed", "test/bad")
+
+
+async def test_a_supervised_task_that_fails_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    failures: list[BaseException] = []
+    async with TaskSet("test", on_failure=failures.append) as tasks:
+        tasks.supervise(fail(), name="bad")
+        tasks.supervise(asyncio.Event().wait(), name="cancelled in the end")
+        tasks.spawn(fail(), name="not supervised")
+        assert await tasks.wait(0.01) == 1
+    assert [type(error) for error in failures] == [ZeroDivisionError]
+
+
+async def test_there_may_be_nothing_to_wait_for() -> None:
+    assert await TaskSet("test").wait(1) == 0
 
 
 async def test_waiting_includes_tasks_that_were_begun_meanwhile() -> None:
