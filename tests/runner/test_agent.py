@@ -339,16 +339,18 @@ async def test_a_timeout_kills_before_the_sink_hears(make_rig: MakeRig, hot_form
 async def test_the_functions_clock_starts_when_it_gets_the_call(make_rig: MakeRig) -> None:
     gate = Gate()
     rig = await make_rig(gate=http_stream(gate))
-    function = a_function("gate", timeout_s=0.3, max_concurrency=1)
-    first = asyncio.create_task(rig.ask(function))
+    function = a_function("gate", timeout_s=7, max_concurrency=1)
+    _, first = rig.call(function)
     await gate.called.wait()
-    second = asyncio.create_task(rig.ask(function))
-    await asyncio.sleep(0.2)
+    in_line, second = rig.call(function)
+    assert in_line.deadline == 0.0
     gate.may_answer.set()
-    await first
-    await asyncio.sleep(0.2)
+    await first.ended.wait()
+    await wait_until(lambda: in_line.state is State.RUNNING)
+    assert in_line.deadline == in_line.running_since + 7
     gate.may_answer.set()
-    assert (await second).outcome == b"hello"
+    await second.ended.wait()
+    assert second.outcome == b"hello"
 
 
 @pytest.mark.parametrize("where", ["refuses_start", "refuses_body"])
