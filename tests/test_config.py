@@ -6,15 +6,25 @@ import os
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from faas.config import Settings
+
+BARE_NAMES = {"PORT", "DB_URL", "MQ_URL", "LOG_LEVEL", "JWT_AUTH_KEY", "DOCKER_AUTH", "DOCKER_HOST"}
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith("FAAS_") or name in ("PORT", "DB_URL", "MQ_URL", "LOG_LEVEL", "DOCKER_HOST", "DOCKER_AUTH"):
+        if name.startswith("FAAS_") or name in (
+            "PORT",
+            "DB_URL",
+            "MQ_URL",
+            "LOG_LEVEL",
+            "DOCKER_HOST",
+            "DOCKER_AUTH",
+            "JWT_AUTH_KEY",
+        ):
             monkeypatch.delenv(name)
 
 
@@ -32,14 +42,20 @@ def settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
         ("MQ_URL", "queue_url", "redis://here"),
         ("LOG_LEVEL", "log_level", "debug"),
         ("DOCKER_HOST", "docker_host", "unix:///x.sock"),
-        ("FAAS_QUEUE_URL", "queue_url", "redis://here"),
-        ("FAAS_RETENTION_S", "retention_s", 60),
+        ("JWT_AUTH_KEY", "jwt_auth_key", SecretStr("key")),
+        ("DOCKER_AUTH", "docker_auth", SecretStr("[]")),
     ],
 )
-def test_a_setting_has_our_name_and_some_have_ironfunctions_too(
+def test_ironfunctions_names_are_accepted(
     monkeypatch: pytest.MonkeyPatch, name: str, field: str, value: object
 ) -> None:
-    assert getattr(settings(monkeypatch, **{name: str(value)}), field) == value
+    plain = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    assert getattr(settings(monkeypatch, **{name: plain}), field) == value
+
+
+@pytest.mark.parametrize(("name", "field"), [("FAAS_QUEUE_URL", "queue_url"), ("FAAS_NODE_NAME", "node_name")])
+def test_every_setting_has_a_name_with_our_prefix(monkeypatch: pytest.MonkeyPatch, name: str, field: str) -> None:
+    assert getattr(settings(monkeypatch, **{name: "redis://here"}), field) == "redis://here"
 
 
 def test_our_name_wins_over_the_bare_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +77,16 @@ def test_names_without_our_prefix_mean_something_else(monkeypatch: pytest.Monkey
         ({"db_url": "bolt:///x"}, "db type not supported bolt"),
         ({"queue_url": "bolt:///x"}, "mq type not supported bolt"),
         ({"queue_url": ""}, "mq type not supported"),
+    ],
+)
+def test_an_unknown_scheme_is_refused_with_ironfunctions_words(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Settings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
         ({"port": 65536}, "port"),
         ({"lease_s": 0}, "lease_s"),
         ({"max_attempts": 0}, "max_attempts"),
