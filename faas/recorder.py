@@ -23,7 +23,6 @@ from faas.models import (
     Reason,
     ResultInfo,
 )
-from faas.wire.headers import get_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,10 +148,9 @@ class Recorder:
         if result is not None:
             info = result.info
         else:
-            content_type = get_header(invocation.response_headers, b"content-type") or b""
             info = ResultInfo(
                 status_code=invocation.status,
-                content_type=content_type.decode("latin-1"),
+                content_type=invocation.content_type.decode("latin-1"),
                 size_bytes=invocation.response_bytes,
             )
         return Call(

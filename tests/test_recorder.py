@@ -77,6 +77,7 @@ def ended(error: FaasError | None = None, *, status: int = 200, attempt: int = 0
         invocation.status = status
         invocation.response_headers = [(b"content-type", b"text/x")]
         invocation.response_bytes = 5
+    invocation.forget_request()
     return invocation
 
 

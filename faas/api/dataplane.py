@@ -66,6 +66,8 @@ class DataPlane:
         self.request_read_timeout_s = request_read_timeout_s
         self.tasks = TaskSet("dataplane")
         self.connections: set[FaasProtocol] = set()
+        self.now = asyncio.get_running_loop().time()
+        """Loop time at the last sweep: exact enough for silent clients, and free of charge for each packet."""
 
     def protocol(self, **arguments: Any) -> FaasProtocol:
         """What uvicorn is given as its `http` protocol class."""
@@ -76,9 +78,9 @@ class DataPlane:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
-            now = loop.time()
+            self.now = loop.time()
             for connection in list(self.connections):
-                connection.close_if_stalled(now)
+                connection.close_if_stalled(self.now)
 
 
 class FaasProtocol(HttpToolsProtocol):
@@ -105,7 +107,7 @@ class FaasProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self.scheme_bytes = (self.scheme or "http").encode()
         self.plane.connections.add(self)
-        self._last_data = self.loop.time()
+        self._last_data = self.plane.now
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
@@ -117,7 +119,7 @@ class FaasProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; requests begin, go on and end in the parser's callbacks."""
-        self._last_data = self.loop.time()
+        self._last_data = self.plane.now
         self._packet_bytes = len(data)
         if self._is_in_head:
             self._head_bytes += len(data)
@@ -150,7 +152,7 @@ class FaasProtocol(HttpToolsProtocol):
         looking at all connections once a second (`close_if_stalled`).
         """
         self.server_state.total_requests += 1
-        self._last_data = self.loop.time()  # the client's time to be silent begins here
+        self._last_data = self.plane.now  # the client's time to be silent begins here
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -243,17 +245,17 @@ class FaasProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Some of a request's body."""
-        exchange = self._exchange()
-        if exchange is not None:
-            exchange.body_received(body)
+        cycle: Any = self.cycle
+        if cycle.__class__ is Exchange:
+            cycle.body_received(body)
         elif self.cycle is not None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request is complete."""
-        exchange = self._exchange()
-        if exchange is not None:
-            exchange.request_complete()
+        cycle: Any = self.cycle
+        if cycle.__class__ is Exchange:
+            cycle.request_complete()
         elif self.cycle is not None:
             super().on_message_complete()
 

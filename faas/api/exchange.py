@@ -48,38 +48,34 @@ _LATCH = _Latch()
 class Exchange:
     """A request and its answer. Attributes without a leading underscore are what uvicorn's protocol expects."""
 
-    __slots__ = (
-        "_content_length",
-        "_declared_length",
-        "_fields",
-        "_function",
-        "_has_body",
-        "_head",
-        "_headers",
-        "_invocation",
-        "_is_async",
-        "_is_buffered",
-        "_is_chunked",
-        "_is_dispatched",
-        "_is_head_sent",
-        "_may_have_length",
-        "_out",
-        "_out_bytes",
-        "_plane",
-        "_protocol",
-        "_sent_bytes",
-        "_stream",
-        "body",
-        "disconnected",
-        "is_active",
-        "is_request_complete",
-        "keep_alive",
-        "message_event",
-        "method",
-        "more_body",
-        "response_complete",
-        "url",
-    )
+    # Most calls leave most of these as they are here: an attribute that is not set costs nothing.
+    # What uvicorn's protocol looks at.
+    response_complete = False
+    disconnected = False
+    more_body = True
+    message_event = _LATCH
+    # The request.
+    body: bytes | bytearray = b""
+    is_active = False
+    is_request_complete = False
+    _is_dispatched = False
+    _is_async = False
+    _is_buffered = False
+    _content_length: int | None = None
+    _stream: RequestBody | None = None
+    _invocation: Invocation | None = None
+    _function: Function
+    """Set when it is its turn, with `_fields`."""
+    _fields: dict[bytes, bytes]
+    # The answer.
+    _head = b""
+    _is_head_sent = False
+    _is_chunked = False
+    _has_body = True
+    _may_have_length = True
+    _declared_length: int | None = None
+    _out_bytes = 0
+    _sent_bytes = 0
 
     def __init__(self, protocol: FaasProtocol, method: bytes, url: bytes, headers: Headers, keep_alive: bool) -> None:
         self._protocol = protocol
@@ -88,33 +84,7 @@ class Exchange:
         self.url = url
         self._headers = headers
         self.keep_alive = keep_alive
-        # What uvicorn's protocol looks at.
-        self.response_complete = False
-        self.disconnected = False
-        self.message_event = _LATCH
-        self.more_body = True
-        # Request.
-        self.body = bytearray()
-        self.is_active = False
-        self.is_request_complete = False
-        self._is_dispatched = False
-        self._is_async = False
-        self._is_buffered = False
-        self._function: Function | None = None
-        self._fields: dict[bytes, bytes] = {}
-        self._content_length: int | None = None
-        self._stream: RequestBody | None = None
-        self._invocation: Invocation | None = None
-        # Answer.
-        self._head = b""
-        self._is_head_sent = False
-        self._is_chunked = False
-        self._has_body = True
-        self._may_have_length = True
-        self._declared_length: int | None = None
         self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._sent_bytes = 0
 
     # --- the request arrives
 
@@ -124,8 +94,12 @@ class Exchange:
             return
         if self._stream is not None:
             self._stream.feed(data)
-        else:
+        elif not self.body:
+            self.body = data
+        elif isinstance(self.body, bytearray):
             self.body += data
+        else:
+            self.body = bytearray(self.body + data)
         if self.is_active and not self.response_complete:
             self._check_size()
 
@@ -163,10 +137,11 @@ class Exchange:
             length = fields.get(b"content-length")
             if length is not None:
                 self._content_length = int(length)
-            self._is_async = function.is_async or b"respond-async" in fields.get(b"prefer", b"").lower()
-            # Functions of format `http` know Content-Length only; what they don't read, they take for the next call.
-            needs_length = function.format is FormatName.HTTP and self._content_length is None
-            self._is_buffered = self._is_async or needs_length
+            if function.is_async or (b"prefer" in fields and b"respond-async" in fields[b"prefer"].lower()):
+                self._is_async = self._is_buffered = True
+            elif length is None and function.format is FormatName.HTTP:
+                # Its functions know Content-Length only; what they don't read, they take for the next call.
+                self._is_buffered = True
             self._check_limit(self._content_length or len(self.body))
         except FaasError as error:
             self._refuse(error)
@@ -218,9 +193,7 @@ class Exchange:
 
     def _dispatch(self) -> None:
         self._is_dispatched = True
-        function = self._function
-        assert function is not None
-        fields, headers = self._fields, self._headers
+        function, fields, headers = self._function, self._fields, self._headers
         connection = fields.get(b"connection")
         if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
             headers = end_to_end(headers)  # it names headers that end here

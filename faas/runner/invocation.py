@@ -86,6 +86,8 @@ class _NoSink:
 
 
 NO_SINK = _NoSink()
+_NO_HEADERS: Headers = []
+"""Shared by all ended calls; nobody adds to it."""
 
 
 class CallRunner(Protocol):
@@ -127,6 +129,7 @@ class Invocation:
         "body_task",
         "container_id",
         "content_length",
+        "content_type",
         "deadline",
         "ended_at",
         "error",
@@ -197,16 +200,27 @@ class Invocation:
         """What runs it, while it runs."""
         # How it ended.
         self.status = 0
-        self.response_headers: Headers = []
+        self.response_headers: Headers = _NO_HEADERS
+        self.content_type = b""
+        """Of the answer, once the call has ended."""
         self.response_bytes = 0
         self.error: FaasError | None = None
         self.exit_code: int | None = None
         self.usage: Usage | None = None
 
     def forget_request(self) -> None:
-        """Let go of all that only a running call needs: an ended one is remembered for a while."""
+        """Let go of all that only a running call needs: an ended one is remembered for a while.
+
+        What is left holds no list and no tuple of its own, so that the garbage collector has one object to look at
+        for each remembered call: with the ten of before it took a sixth of the CPU time of a busy node.
+        """
+        for name, value in self.response_headers:
+            if name == b"content-type":
+                self.content_type = value
+                break
+        self.response_headers = _NO_HEADERS
+        self.headers = _NO_HEADERS
         self.sink = NO_SINK
-        self.headers = []
         self.body = b""
         self.stream = None
         self.body_task = None
