@@ -37,6 +37,9 @@ __all__ = ["DataPlane", "FaasProtocol"]
 
 RUN_PREFIX = b"/r/"
 
+LINGER_S = 2.0
+"""How long the rest of a request is read and dropped after its answer, before the connection is closed."""
+
 SWEEP_S = 1.0
 """How often slow clients are looked for."""
 
@@ -96,6 +99,7 @@ class FaasProtocol(HttpToolsProtocol):
         """The exchange whose turn it is, or was last; `cycle` is the newest request, which may have to wait."""
         self._is_serving_pipeline = False
         self._packet_bytes = 0
+        self._is_lingering = False
         self._head_bytes = 0
         self._is_in_head = True
         self._last_data = 0.0
@@ -119,6 +123,8 @@ class FaasProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; requests begin, go on and end in the parser's callbacks."""
+        if self._is_lingering:
+            return
         self._last_data = self.plane.now
         self._packet_bytes = len(data)
         if self._is_in_head:
@@ -174,6 +180,17 @@ class FaasProtocol(HttpToolsProtocol):
     def is_turn_of(self, exchange: Exchange) -> bool:
         """Whether the answers before this one are complete."""
         return not self.pipeline
+
+    def close_lingering(self) -> None:
+        """Close after an answer whose request is still arriving.
+
+        Closing at once would make the kernel answer the rest with a reset, and a reset can overtake the answer
+        (RFC 9112 section 9.6).
+        """
+        self._is_lingering = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
 
     def default_head(self) -> bytes:
         """The headers that uvicorn gives every answer (`Date`); it makes a new list of them every second."""

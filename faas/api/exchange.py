@@ -371,5 +371,8 @@ class Exchange:
             transport.write(b"%b\r\n%b" % (head, b"".join(self._out)))
         self.response_complete = True
         if not self.keep_alive:
-            transport.close()
+            if self.is_request_complete:
+                transport.close()
+            else:
+                self._protocol.close_lingering()
         self._protocol.on_response_complete()

@@ -110,12 +110,17 @@ class Agent:
     def start(self, invocation: Invocation, *, queue_timeout_s: float | None = None) -> None:
         """Run a call; its sink hears of the end, also when there is no capacity. Never raises."""
         self.running[invocation.id] = invocation
+        if queue_timeout_s is None:
+            queue_timeout_s = self._options.queue_timeout_s
+        invocation.queue_deadline = invocation.accepted_at + queue_timeout_s
+        self._submit(invocation)
+
+    def _submit(self, invocation: Invocation) -> None:
         if self._is_closing:
             self._end(invocation, ShuttingDownError())
             return
-        wait_s = self._options.queue_timeout_s if queue_timeout_s is None else queue_timeout_s
         try:
-            self.pool.submit(invocation, invocation.accepted_at + wait_s)
+            self.pool.submit(invocation, invocation.queue_deadline)
         except NoCapacityError as error:
             self._end(invocation, error)
 
@@ -342,7 +347,7 @@ class Agent:
                 self._end(invocation, invocation.stop)
             else:
                 invocation.runner = None
-                self.start(invocation)
+                self._submit(invocation)
             return
         if container.channel is not None:
             container.channel.close()
