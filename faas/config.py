@@ -135,7 +135,9 @@ class Settings(BaseSettings):
         7 * 86400, description="Age at which an ended call's record is deleted; its id answers 410 then."
     )
     record_sync_per_s: Natural = Field(
-        250, description="Sync calls written to the database per second; beyond: dropped and counted. 0: none."
+        250,
+        description="Sync calls written to the database per second; beyond: dropped and counted, and at more than five"
+        " times as many calls only failures and a sample are written. 0: none.",
     )
     recent_calls: Natural = Field(10_000, description="Sync calls this node remembers in memory.")
 

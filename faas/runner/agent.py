@@ -112,15 +112,12 @@ class Agent:
         self.running[invocation.id] = invocation
         if queue_timeout_s is None:
             queue_timeout_s = self._options.queue_timeout_s
-        invocation.queue_deadline = invocation.accepted_at + queue_timeout_s
-        self._submit(invocation)
-
-    def _submit(self, invocation: Invocation) -> None:
+        invocation.queue_timeout_s = queue_timeout_s
         if self._is_closing:
             self._end(invocation, ShuttingDownError())
             return
         try:
-            self.pool.submit(invocation, invocation.queue_deadline)
+            self.pool.submit(invocation, invocation.accepted_at + queue_timeout_s)
         except NoCapacityError as error:
             self._end(invocation, error)
 
@@ -347,7 +344,7 @@ class Agent:
                 self._end(invocation, invocation.stop)
             else:
                 invocation.runner = None
-                self._submit(invocation)
+                self.start(invocation, queue_timeout_s=invocation.queue_timeout_s)
             return
         if container.channel is not None:
             container.channel.close()

@@ -140,7 +140,7 @@ class Invocation:
         "launch",
         "log",
         "method",
-        "queue_deadline",
+        "queue_timeout_s",
         "response_bytes",
         "response_headers",
         "runner",
@@ -190,8 +190,8 @@ class Invocation:
         self.launch: LaunchTimings | None = None
         """Set when a container was made for this call: it was cold."""
         self.container_id = ""
-        self.queue_deadline = 0.0
-        """Monotonic; how long it waits for a container."""
+        self.queue_timeout_s = 0.0
+        """How long it waits for a container, counted from `accepted_at`."""
         self.deadline = 0.0
         """Monotonic; the agent ends the call then. 0 before it runs, and without a time limit."""
         self.body_task: asyncio.Task[None] | None = None

@@ -148,7 +148,7 @@ class HttpStreamFormat:
             lowered = name.lower()
             if lowered.startswith(b"fn-http-"):
                 if lowered == b"fn-http-status":
-                    outer_status = _status(value)
+                    outer_status = _STATUSES.get(value) or _status(value)
                 elif lowered.startswith(b"fn-http-h-"):
                     inner = lowered[10:]
                     if inner not in HOP_BY_HOP and inner != b"content-length":
@@ -174,6 +174,9 @@ class HttpStreamFormat:
             deadline = datetime.fromtimestamp(second + timeout_s, UTC)
             text = self._deadlines[timeout_s] = deadline.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
         return text
+
+
+_STATUSES = {str(status).encode(): status for status in range(200, 600)}
 
 
 def _status(value: bytes) -> int:
