@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
@@ -19,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from faas.api.errors import error_body, error_headers
 from faas.api.exchange import Exchange
-from faas.errors import HeadersTooLargeError, InvalidRequestError, RequestTimeoutError
+from faas.errors import HeadersTooLargeError, InternalError, InvalidRequestError, RequestTimeoutError
 from faas.tasks import TaskSet
 from faas.wire.headers import canonical_name
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from faas.runner.functions import Function, FunctionTable
 
 __all__ = ["DataPlane", "FaasProtocol"]
+
+logger = logging.getLogger(__name__)
 
 RUN_PREFIX = b"/r/"
 
@@ -133,7 +136,15 @@ class FaasProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # nothing here switches protocols: the request was answered as it stands
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            if error.__context__ is not None:
+                # A callback of ours raised, and the parser wrapped that: a defect, and not the client's fault.
+                logger.exception("request_failed", exc_info=error.__context__)
+                if self.answering is not None and self.answering is self._exchange():
+                    self.answering.broke()
+                else:
+                    self._refuse(InternalError())
+                return
             self.send_400_response("Invalid HTTP request received")
             return
         if self._is_in_head:
@@ -231,8 +242,9 @@ class FaasProtocol(HttpToolsProtocol):
         self._is_in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self.headers.append((name.lower(), value))
+        """One header; what comes behind a chunked body (trailers) is dropped."""
+        if self._is_in_head:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is here: an exchange of ours, or ASGI."""

@@ -163,6 +163,13 @@ class Exchange:
         if self._invocation is not None and not self.response_complete:
             self._plane.agent.stop(self._invocation, ClientGoneError("the client hung up before the answer"))
 
+    def broke(self) -> None:
+        """Handling it raised what nobody expected."""
+        if self._invocation is None and not self.response_complete:
+            self._refuse(InternalError())
+        else:
+            self._protocol.transport.abort()
+
     def pause_answer(self) -> None:
         """The client takes no more for now."""
         if self._invocation is not None and self._invocation.runner is not None:

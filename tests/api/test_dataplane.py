@@ -861,3 +861,35 @@ async def test_a_graceful_shutdown_lets_a_running_exchange_end_and_says_so(front
     got = await busy.answer()
     assert (got.status, got["connection"]) == (200, "close")
     assert await busy.is_closed()
+
+
+async def test_a_defect_of_ours_is_not_blamed_on_the_client(
+    front: Front, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    front.deploy("echo")
+
+    def broken(raw_path: bytes) -> Function:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(front.table, "match", broken)
+    client = await front.client()
+    got = await client.ask("GET /r/demo/echo HTTP/1.1|Host: here")
+    assert (got.status, got["faas-error"]) == (500, "internal")
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_what_comes_behind_a_chunked_body_does_not_become_a_header(front: Front) -> None:
+    seen = []
+
+    async def look(request: FunctionRequest) -> bytes:
+        seen.append(request.headers)
+        return answer()
+
+    front.rig.executor.programs["look"] = http_stream(look)
+    front.deploy("look")
+    client = await front.client()
+    body = b"2\r\nhi\r\n0\r\nX-Late: 1\r\n\r\n"
+    got = await client.ask("POST /r/demo/look HTTP/1.1|Host: here|Transfer-Encoding: chunked|X-Early: 1", body)
+    assert got.status == 200
+    assert "Fn-Http-H-X-Early" in seen[0]
+    assert "Fn-Http-H-X-Late" not in seen[0]

@@ -45,8 +45,8 @@ def main() -> int:
             httpx.post(node.deploy("/nginx", images["echo"], **HOT).url, content=b"warm").raise_for_status()
             with peers.nginx(folder, node.function_socket()) as nginx:
                 many = node.deploy("/echo", images["echo"], **HOT)
-                few = node.deploy("/few", images["echo"], max_concurrency=4, **HOT)
-                servers = {"nginx": nginx, "faas": many, "faas, at most 4 containers": few}
+                few = node.deploy("/few", images["echo"], max_concurrency=12, **HOT)
+                servers = {"nginx": nginx, "faas": many, "faas, at most 12 containers": few}
                 report["warm"] = _warm(options, folder, servers)
             report["rss_loaded_mib"] = round(node.rss_mib(), 1)
             report["cold_ms"] = _cold(options, node, images)
