@@ -47,6 +47,7 @@ __all__ = [
     "ShuttingDownError",
     "StartFailedError",
     "StartTimeoutError",
+    "StartupError",
     "StoreUnavailableError",
     "TooManyAttemptsError",
     "UnauthorizedError",
@@ -280,6 +281,12 @@ class ShuttingDownError(FaasError):
 
     def __init__(self, message: str = "This node is shutting down; try again") -> None:
         super().__init__(message)
+
+
+class StartupError(FaasError):
+    """The node can't start; the message says what to do."""
+
+    code = "startup"
 
 
 class EngineUnavailableError(FaasError):

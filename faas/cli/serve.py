@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from faas import wiring
+from faas import server
 from faas.cli import settings
 
 __all__ = ["serve"]
@@ -12,7 +12,7 @@ __all__ = ["serve"]
 
 def serve(**given: object) -> None:
     """Run a node until it is told to stop."""
-    raise typer.Exit(wiring.serve(settings.load(given)))
+    raise typer.Exit(server.serve(settings.load(given)))
 
 
 settings.add_flags(serve)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import jwt
 import pytest
 
-from faas import errors, wiring
+from faas import errors, server
 from faas.cli import settings
 from faas.cli.exits import ExitCode, of_error
 from faas.config import Settings
@@ -38,7 +38,7 @@ def test_each_error_of_the_platform_has_an_exit_code_of_its_kind() -> None:
     found = {kind.code: of_error(kind.code, kind.http_status) for kind in kinds if issubclass(kind, errors.FaasError)}
     assert ExitCode.OK not in found.values()
     broken = {code for code, exit_code in found.items() if exit_code is ExitCode.SERVER_ERROR}
-    assert broken <= {"internal", "image_not_found", "schema_too_new"}
+    assert broken <= {"internal", "image_not_found", "schema_too_new", "startup"}
 
 
 def test_the_reference_of_the_settings_is_up_to_date() -> None:
@@ -108,7 +108,7 @@ def test_serve_runs_a_node_with_flags_over_the_environment(faas: Faas, monkeypat
         seen.append(given)
         return 3
 
-    monkeypatch.setattr(wiring, "serve", serve)
+    monkeypatch.setattr(server, "serve", serve)
     monkeypatch.setenv("FAAS_PORT", "1")
     monkeypatch.setenv("FAAS_MEMORY_MIB", "512")
     result = faas("serve", "--port", "2", "--data-dir", "/d", "--no-container-read-only")
