@@ -109,6 +109,8 @@ class Calls:
         self._options = options
         self._render_error = render_error
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._beginning: set[str] = set()
+        """Calls whose attempt begins, and which the agent does not know yet."""
         self._outside: dict[str, tuple[Lease, Call]] = {}
         recorder.on_ended = self._wake
 
@@ -149,13 +151,18 @@ class Calls:
         Returns None when there is nothing left to do, else the seconds after which it should run again. Cancelling
         this kills the call's container and gives the call back.
         """
-        call = await self._store.calls.begin_attempt(call_id, node=self._options.node, started_at=utc_now())
-        if call is None:
-            return None
+        self._beginning.add(call_id)
+        try:
+            call = await self._store.calls.begin_attempt(call_id, node=self._options.node, started_at=utc_now())
+            return None if call is None else await self._run(call)
+        finally:
+            self._beginning.discard(call_id)
+
+    async def _run(self, call: Call) -> float | None:
         sink = Collector(self._options.max_result_bytes)
         invocation: Invocation | None = None
         try:
-            request = await self._store.calls.request(call_id)
+            request = await self._store.calls.request(call.id)
             if request is None:
                 raise CallNotFoundError("The call's request is gone")
             if call.attempt > self._options.max_attempts:
@@ -165,6 +172,7 @@ class Calls:
             function = self._table.get(call.app_name, call.path)
             invocation = _invocation(call, function, request, sink)
             self._agent.start(invocation, queue_timeout_s=math.inf)
+            self._beginning.discard(call.id)
             await self._until_ended(sink, invocation)
         except asyncio.CancelledError:
             await self._store.calls.requeue(call.id, call.attempt)
@@ -234,7 +242,8 @@ class Calls:
         call = await self._store.calls.get(call_id)
         if call is None:
             self._raise_missing(call_id)
-        if invocation is not None and invocation.state is State.WAITING:
+        is_waiting = invocation is not None and invocation.state is State.WAITING
+        if (is_waiting or call_id in self._beginning) and not call.status.is_final:
             # Its attempt has begun, so that nobody else takes the call; no container has.
             return replace(call, status=CallStatus.QUEUED)
         return call
