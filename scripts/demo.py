@@ -71,6 +71,7 @@ class Request:
 def main() -> None:
     """Exit 0 when stopped by Ctrl-C or SIGTERM, 1 with the reason otherwise."""
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)  # a shell starts what runs in its background deaf to it
     try:
         port = _free_port(os.environ.get("PORT", "8080"))
         with httpx.Client(timeout=CALL_TIMEOUT_S) as client, _server(port) as process:
