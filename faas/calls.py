@@ -201,6 +201,10 @@ class Calls:
             attempt = replace(evidence, started_at=attempt.started_at, completed_at=utc_now())
             log = log_of(invocation)
         result = sink.result() if sink.error is None else self._render_error(sink.error, call.id)
+        if sink.error is not None and invocation is not None and invocation.running_since:
+            # As on the answer of a sync call that ran and failed.
+            headers = invocation.function.add_headers(list(result.headers))
+            result = replace(result, headers=tuple(headers))
         status, reason, text = outcome_of(sink.error, result.status_code)
         attempt = replace(attempt, reason=reason, error=text)
         final = call.ended(status, completed_at=utc_now(), reason=reason, error=text, result=result.info)

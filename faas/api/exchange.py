@@ -271,11 +271,7 @@ class Exchange:
         limit = self._plane.max_response_bytes
         if limit and content_length is not None and content_length > limit:
             raise ResponseTooLargeError(f"function response body too large: the limit is {limit} bytes")
-        extra = invocation.function.response_headers
-        if extra:
-            names = {name for name, _ in extra}
-            headers = [header for header in headers if header[0] not in names] + list(extra)
-        self._begin_head(status, headers, call_head(invocation))
+        self._begin_head(status, invocation.function.add_headers(headers), call_head(invocation))
 
     def write(self, data: bytes) -> None:
         """Some of the answer's body."""

@@ -32,9 +32,7 @@ class Collector:
     def start(self, invocation: Invocation, status: int, headers: Headers, content_length: int | None) -> None:
         """The answer's head; the route's own headers are over the function's."""
         self._status = status
-        extra = invocation.function.response_headers
-        names = {name for name, _ in extra}
-        self._headers = [header for header in headers if header[0] not in names] + list(extra)
+        self._headers = invocation.function.add_headers(headers)
 
     def write(self, data: bytes) -> None:
         """Keep what still fits."""

@@ -194,12 +194,11 @@ class HotContainer:
         if self.channel is not None:
             self.channel.resume_reading()
 
-    def detach(self) -> Invocation | None:
+    def detach(self) -> None:
         """Take the call off the container: whatever comes from it now reaches nobody."""
-        invocation, self.invocation = self.invocation, None
+        self.invocation = None
         if self.channel is not None:
             self.channel.close()
-        return invocation
 
     # --- ResponseReceiver
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from faas.metrics import Metrics, RouteMetrics
     from faas.models import App, PullPolicy, Route
+    from faas.wire.headers import Headers
 
 __all__ = ["Function", "FunctionTable", "compile_function"]
 
@@ -50,6 +51,14 @@ class Function:
 
     def __str__(self) -> str:
         return f"{self.app_name}{self.path}"
+
+    def add_headers(self, headers: Headers) -> Headers:
+        """An answer's headers with the route's own, which are over the function's."""
+        own = self.response_headers
+        if not own:
+            return headers
+        names = {name for name, _ in own}
+        return [header for header in headers if header[0] not in names] + list(own)
 
 
 def compile_function(app: App, route: Route, metrics: Metrics) -> Function:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HOP_BY_HOP", "Headers", "canonical_name", "end_to_end", "get_header"]
+__all__ = ["HOP_BY_HOP", "Headers", "canonical_name", "end_to_end"]
 
 Headers = list[tuple[bytes, bytes]]
 """Pairs in the order they came; names of requests are lower-case."""
@@ -38,8 +38,3 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     lowered = [(name.lower(), value) for name, value in headers]
     named = {token.strip().lower() for name, value in lowered if name == b"connection" for token in value.split(b",")}
     return [(name, value) for name, value in lowered if name not in HOP_BY_HOP and name not in named]
-
-
-def get_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    """The first value of a header whose name is given in lower case, or `None`."""
-    return next((value for key, value in headers if key.lower() == name), None)

@@ -411,3 +411,15 @@ async def test_a_hundred_async_calls_all_end_with_their_own_answer(app: App, cli
         return (await client.get(f"/v1/calls/{call_id}/result")).content
 
     assert await asyncio.gather(*(result(call_id) for call_id in ids)) == bodies
+
+
+async def test_a_failed_calls_result_has_the_headers_of_a_sync_callers_answer(
+    app: App, client: httpx.AsyncClient
+) -> None:
+    url = app.deploy("/sh", "shell", config={"SCRIPT": "exit 3"}, headers={"X-Route": ["its own"]})
+    sync = await client.post(url)
+    call_id = await submit(client, url)
+    await end_of(client, call_id)
+    result = await client.get(f"/v1/calls/{call_id}/result")
+    assert (result.status_code, result.headers["x-route"]) == (sync.status_code, sync.headers["x-route"])
+    assert result.headers["faas-error"] == sync.headers["faas-error"] == "bad_exit"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from faas.wire.headers import canonical_name, end_to_end, get_header
+from faas.wire.headers import canonical_name, end_to_end
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,3 @@ def test_connection_level_headers_end_here_and_so_do_those_that_connection_names
         (b"Set-Cookie", b"b=2"),
     ]
     assert end_to_end(headers) == [(b"host", b"here"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
-
-
-def test_the_first_value_of_a_header_is_found_whatever_its_spelling() -> None:
-    headers = [(b"X-A", b"1"), (b"x-a", b"2")]
-    assert get_header(headers, b"x-a") == b"1"
-    assert get_header(headers, b"x-b") is None
