@@ -97,8 +97,16 @@ class Route:
     format: FormatName = FormatName.DEFAULT
     max_concurrency: int = 0
     """Containers of this route on one node at the same time; 0 is bounded by the node's memory alone."""
+    concurrency: int = 1
+    """Calls that run in one container at the same time, where the format allows more than one."""
+    min_warm: int = 0
+    """Containers that each node keeps ready, also when nobody calls."""
+    freeze_ms: int = 0
+    """A container that is idle for so long is paused until the next call; 0 is never."""
     timeout_s: int = 30
     idle_timeout_s: int = 30
+    stream_idle_s: int = 0
+    """Longest silence of the function within an answer that it has begun; 0 is no limit but the call's own."""
     pull: PullPolicy = PullPolicy.MISSING
     config: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -40,7 +40,13 @@ class Function:
     cpus: float
     timeout_s: int
     idle_timeout_s: int
+    stream_idle_s: int
     max_concurrency: int
+    concurrency: int
+    """Calls at the same time in one container."""
+    min_warm: int
+    freeze_s: float
+    """0: never."""
     config: Mapping[str, str]
     """The app's configuration, then the route's over it."""
     response_headers: tuple[tuple[bytes, bytes], ...]
@@ -75,6 +81,9 @@ def compile_function(app: App, route: Route, metrics: Metrics) -> Function:
         route.timeout_s,
         route.idle_timeout_s,
         route.max_concurrency,
+        route.concurrency,
+        route.min_warm,
+        route.freeze_ms,
         sorted(config.items()),
     ]
     return Function(
@@ -90,7 +99,11 @@ def compile_function(app: App, route: Route, metrics: Metrics) -> Function:
         cpus=route.cpus,
         timeout_s=route.timeout_s,
         idle_timeout_s=route.idle_timeout_s,
+        stream_idle_s=route.stream_idle_s,
         max_concurrency=route.max_concurrency,
+        concurrency=route.concurrency if route.format is FormatName.HTTP_STREAM else 1,
+        min_warm=route.min_warm,
+        freeze_s=route.freeze_ms / 1000,
         config=config,
         response_headers=tuple(
             (name.lower().encode("latin-1"), values[0].encode("latin-1"))
