@@ -117,6 +117,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             metrics=metrics,
             observe=recorder.observe,
         )
+        table.on_changed = agent.pool.adopt
         table.on_retired = agent.pool.retire
         calls = Calls(
             store,
@@ -326,10 +327,16 @@ def _add_probes(metrics: Metrics, queue: CallQueue, agent: Agent, capacity: Capa
         )
 
     async def probe_pool() -> None:
-        idle = sum(len(pool.idle) for pool in agent.pool)
-        starting = sum(pool.starting for pool in agent.pool)
-        live = sum(pool.live for pool in agent.pool)
-        metrics.set_containers({"idle": idle, "starting": starting, "busy": live - idle - starting})
+        pools = list(agent.pool)
+        metrics.set_containers(
+            {
+                "starting": sum(pool.starting for pool in pools),
+                "idle": sum(len(pool.idle) for pool in pools),
+                "frozen": sum(len(pool.frozen) for pool in pools),
+                "busy": sum(pool.busy for pool in pools),
+                "stopping": sum(pool.stopping for pool in pools),
+            }
+        )
         metrics.set_capacity(used_mib=capacity.used_mib, total_mib=capacity.total_mib)
 
     metrics.add_probe(probe_queue)

@@ -1,7 +1,7 @@
 """Runs calls: the one way, for sync and async alike, from "here is an invocation" to "its sink has the answer".
 
 A warm call goes `start -> Pool.submit -> HotContainer.run -> Channel.begin` and comes back
-`HotContainer.response_* -> call_answered -> Sink.finish` without a task or an await. Everything that must wait
+`Slot.response_* -> call_answered -> Sink.finish` without a task or an await. Everything that must wait
 (making a container, a body that is still arriving, killing) is a task of the agent's.
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from faas.clock import monotonic
 from faas.errors import (
     CallTimeoutError,
+    ClientGoneError,
     EngineUnavailableError,
     FaasError,
     FunctionFailedError,
@@ -27,8 +28,9 @@ from faas.errors import (
     ShuttingDownError,
     StartFailedError,
 )
+from faas.models import FormatName
 from faas.runner.cold import ColdRun
-from faas.runner.container import HotContainer
+from faas.runner.container import ContainerState, HotContainer
 from faas.runner.invocation import State
 from faas.runner.pool import Pool
 from faas.tasks import TaskSet
@@ -39,9 +41,11 @@ if TYPE_CHECKING:
     from faas.metrics import Metrics
     from faas.runner.capacity import Capacity, Reservation
     from faas.runner.executors.base import Container
+    from faas.runner.function_pool import FunctionPool
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
     from faas.runner.launcher import Launcher
+    from faas.runner.slot import Slot
 
 __all__ = ["Agent", "AgentOptions"]
 
@@ -49,6 +53,9 @@ logger = logging.getLogger(__name__)
 
 SWEEP_S = 0.1
 """How often running calls, calls in line and idle containers are looked at; their time limits are that exact."""
+
+PREPARE_S = 10.0
+"""How long a change of a function waits for all containers that shall be ready for it; for the first it waits longer."""
 
 DIAGNOSIS_S = 1.0
 """How long a container that hung up may take to turn out dead, so that the error can say why."""
@@ -131,6 +138,27 @@ class Agent:
         elif self.pool.withdraw(invocation):
             self._end(invocation, error)
 
+    async def prepare(self, function: Function, replaced_key: str) -> None:
+        """Have containers of a function ready before it takes the place of another that is in use.
+
+        As many as that one keeps busy, at least one, as far as there is free memory. Returns after `PREPARE_S` with
+        what is ready then. Raises why the containers did not get ready, if none did.
+        """
+        if function.format is FormatName.DEFAULT or not self.pool.is_used(replaced_key):
+            return
+        count = max(1, function.min_warm, self.pool.busy(replaced_key))
+        openings = [container.opened for container in self.pool.launch_ahead(function, count)]
+        if not openings:
+            return
+        await asyncio.wait(openings, timeout=PREPARE_S)
+        if not any(opening.done() for opening in openings):
+            await asyncio.wait(openings, return_when=asyncio.FIRST_COMPLETED)
+        errors = [opening.result() if opening.done() else None for opening in openings]
+        if None not in errors:
+            error = errors[0]
+            assert error is not None
+            raise error
+
     async def sweep_forever(self) -> None:
         """Look after all time limits: of calls that run, of calls in line, of idle containers."""
         while True:
@@ -147,6 +175,15 @@ class Agent:
         late = [call for call in self.running.values() if call.deadline and now > call.deadline]
         for invocation in late:
             self.stop(invocation, CallTimeoutError())
+        silent = [call for call in self.running.values() if call.function.stream_idle_s and call.is_silent(now)]
+        for invocation in silent:
+            self.stop(
+                invocation,
+                CallTimeoutError(
+                    f"Timed out: the function sent nothing for {invocation.function.stream_idle_s} s in the middle of"
+                    " its answer (stream_idle_s)"
+                ),
+            )
 
     async def close(self, grace_s: float) -> int:
         """Take no more calls, wait for those that run, kill what is left; returns how many were killed."""
@@ -170,61 +207,87 @@ class Agent:
             self._end(invocation, invocation.stop)
         return len(left)
 
-    # --- ContainerOwner: a hot container tells
+    # --- ContainerOwner: a hot container and its slots tell
 
-    def call_answered(self, container: HotContainer, invocation: Invocation, *, is_reusable: bool) -> None:
+    def call_answered(self, slot: Slot, invocation: Invocation, *, is_reusable: bool) -> None:
         """The answer of a call is complete."""
         invocation.runner = None
         if is_reusable and invocation.stream is None:
-            self.pool.release(container)
+            self._release(slot)
+        elif slot.container.format.needs_socket_dir:
+            # It closed its connection, or answered before it had read the request: what is still on the way to it
+            # must not reach the next call, which gets a connection of its own.
+            slot.drop_channel()
+            self._release(slot)
         else:
-            # It closed its connection, or answered before it had read the request: what is still on the way to
-            # it could reach the next call.
-            self._reuse_or_stop(container, invocation)
+            self.pool.stop(slot.container)
         self._end(invocation, None)
 
-    def call_broke(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
+    def call_broke(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
         """A call got no complete answer."""
         if isinstance(error, FunctionFailedError | CallTimeoutError):
             # Fn's contract: the function said so itself, with 502 or 504, and may go on.
             invocation.runner = None
-            self.pool.release(container)
+            self._release(slot)
             self._end(invocation, error)
-        else:
-            self._tasks.spawn(self._fail_after_kill(container, invocation, error), name=f"broke/{invocation.id}")
+            return
+        if slot.container.end_reason:
+            error = KilledError(slot.container.end_reason)
+        self._tasks.spawn(self._fail(slot, invocation, error), name=f"broke/{invocation.id}")
 
     def container_died(self, container: HotContainer) -> None:
-        """A container ended while no call ran on it."""
-        logger.info("container_died_idle", extra={"function": str(container.function)})
+        """A container ended by itself, or because we said so."""
         self.pool.died(container)
 
-    def needs_reopening(self, container: HotContainer, invocation: Invocation) -> None:
-        """The call can't begin before the channel is opened again."""
-        self._tasks.spawn(self._reopen(container, invocation), name=f"reopen/{invocation.id}")
+    def needs_opening(self, slot: Slot, invocation: Invocation) -> None:
+        """The call can't begin before a channel is opened."""
+        self._tasks.spawn(self._open(slot, invocation), name=f"open/{invocation.id}")
 
-    def body_streams(self, container: HotContainer, invocation: Invocation) -> None:
+    def body_streams(self, slot: Slot, invocation: Invocation) -> None:
         """A call was sent whose body is still arriving."""
-        invocation.body_task = self._tasks.spawn(self._send_body(container, invocation), name=f"body/{invocation.id}")
+        invocation.body_task = self._tasks.spawn(self._send_body(slot, invocation), name=f"body/{invocation.id}")
 
-    def stop_hot_call(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
+    def stop_hot_call(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
         """A running call must end now."""
         # At once: an answer that comes before the task runs would give the container to another call.
-        container.detach()
-        self._tasks.spawn(self._fail_after_kill(container, invocation, error), name=f"stop/{invocation.id}")
+        slot.detach()
+        container = slot.container
+        if isinstance(error, ClientGoneError) and container.pool.concurrency > 1:
+            # Callers hang up all the time, and the calls of others must not end with it; the function sees its
+            # connection close.
+            invocation.runner = None
+            self._release(slot)
+            self._end(invocation, error)
+            return
+        container.end_reason = f"The container was ended because of another call in it: {error.message}"
+        self.pool.drain(container)
+        self._tasks.spawn(self._fail(slot, invocation, error), name=f"stop/{invocation.id}")
+
+    def _release(self, slot: Slot) -> None:
+        slot.container.free_slot(slot)
+        self.pool.release(slot.container)
 
     # --- PoolUser: the pool asks
 
-    def launch(self, function: Function, reservation: Reservation) -> HotContainer:
+    def launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
         """Begin to make a hot container."""
         container = HotContainer(
-            function,
+            pool,
             reservation,
             self,
-            hot_format=self._launcher.formats[function.format],
+            hot_format=self._launcher.formats[pool.function.format],
             max_log_bytes=self._options.max_log_bytes,
         )
-        self._tasks.spawn(self._launch(container), name=f"launch/{function}")
+        self._tasks.spawn(self._launch(container), name=f"launch/{pool.function}")
         return container
+
+    def freeze(self, container: HotContainer) -> None:
+        """Pause an idle container."""
+        self._tasks.spawn(self._freeze(container), name=f"freeze/{container.function}")
+
+    def thaw(self, container: HotContainer) -> None:
+        """Resume a frozen container."""
+        self._tasks.spawn(self._thaw(container), name=f"thaw/{container.function}")
 
     def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         """Run a call in a container of its own."""
@@ -272,10 +335,18 @@ class Agent:
         else:
             sink.fail(invocation, error)
 
-    async def _fail_after_kill(self, container: HotContainer, invocation: Invocation, error: FaasError) -> None:
-        """End a call that has no answer: find out why, be sure the container is dead, then tell."""
+    async def _fail(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
+        """End a call that has no answer: find out why, be sure that its container does it no more, then tell."""
+        container = slot.container
         if invocation.stop is None and isinstance(error, ProtocolViolationError):
+            self.pool.drain(container)
             error = await self._diagnose(container, error)
+            if container.running > 1 and not container.ended.done():
+                # It broke this call's answer, and takes no other call; those that it runs may still end well.
+                invocation.runner = None
+                self.pool.release(container)
+                self._end(invocation, invocation.stop or error)
+                return
         await self._kill(container)
         invocation.runner = None
         self.pool.stop(container)
@@ -290,14 +361,8 @@ class Agent:
         if ended.is_oom:
             return OutOfMemoryError(container.function.memory_mib)
         if ended.is_killed:
-            return KilledError()
+            return KilledError(container.end_reason) if container.end_reason else KilledError()
         return ProtocolViolationError(f"{error.message}; the function ended with exit code {ended.exit_code}")
-
-    def _reuse_or_stop(self, container: HotContainer, invocation: Invocation) -> None:
-        if invocation.stream is None and container.format.needs_socket_dir:
-            self.pool.release(container)
-        else:
-            self.pool.stop(container)
 
     # --- tasks
 
@@ -312,12 +377,14 @@ class Agent:
             error = InternalError()
         else:
             self._metrics.container_started(container.timings.create_s + container.timings.start_s)
+            container.opened.set_result(None)
             self.pool.launched(container)
             return
         self._metrics.container_start_failed()
         if isinstance(error, StartFailedError):
             error = await self._why_not_started(container, error)
         logger.warning("container_not_started", extra={"function": str(container.function), "error": error.message})
+        container.opened.set_result(error)
         invocation = self.pool.launch_failed(container)
         if invocation is not None:
             invocation.log = container.start_log if container.start_log else None
@@ -332,40 +399,60 @@ class Agent:
             return OutOfMemoryError(container.function.memory_mib)
         return StartFailedError(f"{error.message} (exit code {ended.exit_code})")
 
-    async def _reopen(self, container: HotContainer, invocation: Invocation) -> None:
+    async def _open(self, slot: Slot, invocation: Invocation) -> None:
+        container = slot.container
+        slot.drop_channel()
         try:
             async with asyncio.timeout(DIAGNOSIS_S):
                 channel = await container.format.reopen(container)
         except (FaasError, TimeoutError):
             # Nothing was sent: the call goes to another container, this one is no good any more.
-            container.detach()
-            self.pool.stop(container)
+            slot.invocation = None
+            self.pool.drain(container)
+            self.pool.release(container)
             if invocation.stop is not None:
                 self._end(invocation, invocation.stop)
             else:
                 invocation.runner = None
                 self.start(invocation, queue_timeout_s=invocation.queue_timeout_s)
             return
-        if container.channel is not None:
-            container.channel.close()
-        container.channel = channel
+        slot.opened(channel)
         if invocation.stop is not None:
-            container.detach()
-            self.pool.release(container)
+            slot.invocation = None
+            self._release(slot)
             self._end(invocation, invocation.stop)
         else:
-            container.begin(invocation, channel, monotonic())
+            slot.begin(invocation, channel, monotonic())
 
-    async def _send_body(self, container: HotContainer, invocation: Invocation) -> None:
-        stream, channel = invocation.stream, container.channel
+    async def _freeze(self, container: HotContainer) -> None:
+        try:
+            async with container.turns:
+                if container.state is ContainerState.FROZEN:  # and not wanted again already
+                    await container.pause()
+        except FaasError as error:
+            logger.warning("container_not_paused", extra={"function": str(container.function), "error": error.message})
+            self.pool.freeze_failed(container)
+
+    async def _thaw(self, container: HotContainer) -> None:
+        try:
+            async with container.turns:
+                await container.resume()
+        except FaasError as error:
+            logger.warning("container_not_resumed", extra={"function": str(container.function), "error": error.message})
+            self.pool.thaw_failed(container)
+        else:
+            self.pool.thawed(container)
+
+    async def _send_body(self, slot: Slot, invocation: Invocation) -> None:
+        stream, channel = invocation.stream, slot.channel
         assert stream is not None
         assert channel is not None
         async for chunk in stream:
-            if container.invocation is not invocation:
+            if slot.invocation is not invocation:
                 return
             channel.write_body(chunk)
             await channel.drain()
-        if container.invocation is invocation:
+        if slot.invocation is invocation:
             channel.end_body()
             invocation.stream = None
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["LogBuffer"]
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from faas.runner.invocation import Invocation
+
+__all__ = ["LogBuffer", "share_out"]
+
+_CALL_ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class LogBuffer:
@@ -36,3 +46,15 @@ class LogBuffer:
         if not self.is_truncated:
             return bytes(self._data)
         return bytes(self._data) + b"\n[log truncated: %d bytes dropped]\n" % self.dropped_bytes
+
+
+def share_out(data: bytes, calls: Sequence[Invocation], log_of: Callable[[Invocation], LogBuffer]) -> None:
+    """Log lines of a container that runs several calls: a line that holds the id of one of them is that call's.
+
+    Any other line may be about any of them, so that all get it.
+    """
+    by_id = {call.id.encode(): call for call in calls}
+    for line in data.splitlines(keepends=True):
+        named = {by_id[match] for match in _CALL_ID.findall(line) if match in by_id}
+        for call in named or calls:
+            log_of(call).append(line)

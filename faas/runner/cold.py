@@ -107,6 +107,9 @@ class ColdRun:
 
     # --- CallRunner
 
+    is_answering = False
+    """What is passed on is a complete answer: its function can't fall silent any more."""
+
     def stop_call(self, error: FaasError) -> None:
         """Kill the container, which may not be made yet; `run` sees the end, and tells `invocation.stop`."""
         if self._container is not None:

@@ -28,7 +28,8 @@ class Function:
     """One route of one app, as it is run. Compared by identity; `key` says which may share containers."""
 
     key: str
-    """Hash of everything that could make two containers differ; an update that changes it drains the old ones."""
+    """Hash of everything that could make two containers differ; an update that changes it drains the old ones, any
+    other lets them stay."""
     app_name: str
     path: str
     image: str
@@ -78,12 +79,7 @@ def compile_function(app: App, route: Route, metrics: Metrics) -> Function:
         route.format.value,
         route.memory_mib,
         route.cpus,
-        route.timeout_s,
-        route.idle_timeout_s,
-        route.max_concurrency,
         route.concurrency,
-        route.min_warm,
-        route.freeze_ms,
         sorted(config.items()),
     ]
     return Function(
@@ -119,10 +115,11 @@ def compile_function(app: App, route: Route, metrics: Metrics) -> Function:
 class FunctionTable:
     """All functions of the installation, in memory.
 
-    `on_retired` hears the key of each that was replaced or removed.
+    `on_changed` hears of each that is new or changed, `on_retired` the key of each that was replaced or removed.
     """
 
     def __init__(self, metrics: Metrics) -> None:
+        self.on_changed: Callable[[Function], None] = lambda _function: None
         self.on_retired: Callable[[str], None] = lambda _key: None
         self._metrics = metrics
         self._functions: dict[tuple[str, str], Function] = {}
@@ -149,6 +146,7 @@ class FunctionTable:
         old = self._functions.get((route.app_name, route.path))
         self._functions[route.app_name, route.path] = new
         self._by_raw_path[_raw_path(new)] = new
+        self.on_changed(new)
         if old is not None and old.key != new.key:
             self.on_retired(old.key)
 

@@ -93,6 +93,10 @@ _NO_HEADERS: Headers = []
 class CallRunner(Protocol):
     """A container, seen from the call it runs."""
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether the function could send some of its answer now: its caller takes it."""
+
     def stop_call(self, error: FaasError) -> None:
         """End the call: kill the container first, then fail the call with this error."""
 
@@ -145,6 +149,8 @@ class Invocation:
         "response_headers",
         "runner",
         "running_since",
+        "seen_at",
+        "seen_bytes",
         "sink",
         "state",
         "status",
@@ -207,9 +213,21 @@ class Invocation:
         self.content_type = b""
         """Of the answer, once the call has ended."""
         self.response_bytes = 0
+        self.seen_bytes = 0
+        self.seen_at = 0.0
+        """When `response_bytes` was seen to grow last; see `is_silent`."""
         self.error: FaasError | None = None
         self.exit_code: int | None = None
         self.usage: Usage | None = None
+
+    def is_silent(self, now: float) -> bool:
+        """Whether the function has sent nothing of an answer that it has begun for longer than it may; to be asked
+        from time to time (`now` is monotonic)."""
+        if not self.status or self.runner is None:
+            return False
+        if self.response_bytes != self.seen_bytes or not self.seen_at or not self.runner.is_answering:
+            self.seen_bytes, self.seen_at = self.response_bytes, now
+        return now - self.seen_at > self.function.stream_idle_s
 
     def forget_request(self) -> None:
         """Let go of all that only a running call needs: an ended one is remembered for a while.

@@ -97,21 +97,23 @@ class Launcher:
             began = monotonic()
             try:
                 async with asyncio.timeout(self._options.start_timeout_s):
-                    container.channel = await container.format.open(container)
+                    channel = await container.format.open(container)
             except TimeoutError as error:
                 raise StartTimeoutError(
                     "Container initialization timed out: it was not ready within"
                     f" {self._options.start_timeout_s:g} s (start_timeout_s)"
                 ) from error
             timings.start_s = monotonic() - began
+        slot = container.take_slot()
+        slot.opened(channel)
+        container.free_slot(slot)
         if container.ended.done():
             # Nobody could run a call on it, so that its call would wait while one after the other is made and ends.
             raise StartFailedError("Container failed to initialize: it ended as soon as it had started; see its log")
 
     async def kill(self, container: HotContainer) -> None:
         """End a hot container's process; it is dead when this returns."""
-        if container.channel is not None:
-            container.channel.close()
+        container.close_channels()
         if container.engine is not None:
             await container.engine.kill()
 

@@ -1,11 +1,13 @@
 """The hot pool: which container runs which call, when one more is made, and who must go to make room.
 
 Waiting is per function, memory is per node. Every decision here is synchronous: it changes the state and asks the
-`Launcher`'s functions to do the slow part. For each function:
+`PoolUser`'s functions to do the slow part. For each function (`FunctionPool`):
 
-    idle    a stack: the container used last is used first, so that surplus ones grow old and go
-    waiting a queue: first come, first served
-    starting how many containers are on their way; one more is made while fewer are than calls wait
+    levels   containers with room for a call, by how many they run; level 0 is idle
+    frozen   idle containers that are paused
+    waiting  a queue: first come, first served
+    starting how many containers are on their way; one more is thawed or made while they have too few places for the
+             calls that wait
 
 Containers that don't fit into the node's memory wait in `_short`, in order of arrival; idle containers of other
 functions are evicted, the longest idle first, when that makes enough room.
@@ -14,22 +16,23 @@ functions are evicted, the longest idle first, when that makes enough room.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from faas.clock import monotonic
 from faas.errors import NoCapacityError
 from faas.models import FormatName
-from faas.runner.container import ContainerState, HotContainer
+from faas.runner.container import ContainerState
+from faas.runner.function_pool import FunctionPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from faas.runner.capacity import Capacity, Reservation
+    from faas.runner.container import HotContainer
     from faas.runner.functions import Function
-    from faas.runner.invocation import Invocation
+    from faas.runner.invocation import Invocation, LaunchTimings
 
-__all__ = ["FunctionPool", "Pool", "PoolUser"]
+__all__ = ["Pool", "PoolUser"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +43,14 @@ BYPASS_S = 1.0
 class PoolUser(Protocol):
     """What the pool asks of its owner, the agent; none of these may block or fail."""
 
-    def launch(self, function: Function, reservation: Reservation) -> HotContainer:
+    def launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
         """Begin to make a hot container; ends in `Pool.launched` or `Pool.launch_failed`."""
+
+    def freeze(self, container: HotContainer) -> None:
+        """Pause an idle container; `Pool.freeze_failed` when that is not possible."""
+
+    def thaw(self, container: HotContainer) -> None:
+        """Resume a frozen container; ends in `Pool.launched` or `Pool.thaw_failed`."""
 
     def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         """Run a call in a container of its own; ends in `Pool.cold_ended`."""
@@ -51,42 +60,6 @@ class PoolUser(Protocol):
 
     def refuse(self, invocation: Invocation, error: NoCapacityError) -> None:
         """Tell a waiting call that there is nothing for it."""
-
-
-class FunctionPool:
-    """What the pool knows of one function key."""
-
-    __slots__ = ("function", "generation", "idle", "live", "short_since", "starting", "waiting")
-
-    def __init__(self, function: Function) -> None:
-        self.function = function
-        self.idle: list[HotContainer] = []
-        self.waiting: deque[tuple[Invocation, float]] = deque()
-        """Calls, with the monotonic deadline of each."""
-        self.starting = 0
-        self.live = 0
-        """Containers of any state that hold memory, cold ones too."""
-        self.short_since = 0.0
-        """Since when it lacks memory; 0 when it does not."""
-        self.generation = 0
-        """Counts how often the function was retired; a container of an earlier generation takes no further call."""
-
-    def __repr__(self) -> str:
-        return (
-            f"<FunctionPool {self.function} [Calls: {len(self.waiting)} waiting | "
-            f"Containers: {self.live} live, {len(self.idle)} idle, {self.starting} starting]>"
-        )
-
-    @property
-    def is_unused(self) -> bool:
-        """Whether it can be forgotten."""
-        return not self.live and not self.waiting and not self.starting
-
-    @property
-    def has_room(self) -> bool:
-        """Whether `max_concurrency` allows one container more."""
-        limit = self.function.max_concurrency
-        return limit == 0 or self.live < limit
 
 
 class Pool:
@@ -114,7 +87,7 @@ class Pool:
     # --- a call comes
 
     def submit(self, invocation: Invocation, deadline: float) -> None:
-        """Run a call on an idle container, or put it in line until `deadline` (monotonic).
+        """Run a call on a container that has room, or put it in line until `deadline` (monotonic).
 
         Raises `NoCapacityError` when the line is full or the function can never fit.
         """
@@ -122,10 +95,11 @@ class Pool:
         pool = self._pools.get(function.key)
         if pool is None:
             pool = self._pools[function.key] = FunctionPool(function)
-        if pool.idle:
-            pool.idle.pop().run(invocation)
-            return
-        self._enqueue(pool, invocation, deadline)
+        container = pool.take()
+        if container is not None:
+            container.run(invocation)
+        else:
+            self._enqueue(pool, invocation, deadline)
 
     def withdraw(self, invocation: Invocation) -> bool:
         """Take a call out of the line; False when it is not in it."""
@@ -150,22 +124,32 @@ class Pool:
     # --- one container more
 
     def _grow(self, pool: FunctionPool) -> None:
-        """Make as many containers as there are calls that nobody is on the way for."""
+        """Thaw or make as many containers as the calls need that nobody is on the way for."""
         if self.is_closed:
             return
         is_cold = pool.function.format is FormatName.DEFAULT
-        while len(pool.waiting) > pool.starting and pool.has_room:
+        while not pool.is_served:
+            if pool.frozen:
+                self._user.thaw(pool.thaw())
+                continue
+            if not pool.has_room:
+                break
             reservation = self._reserve(pool)
             if reservation is None:
                 return
-            pool.live += 1
             if is_cold:
+                pool.live += 1
                 self._user.run_cold(pool.waiting.popleft()[0], reservation)
             else:
-                pool.starting += 1
-                container = self._user.launch(pool.function, reservation)
-                container.generation = pool.generation
+                self._launch(pool, reservation)
         self._no_longer_short(pool)
+
+    def _launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
+        pool.live += 1
+        pool.starting += 1
+        container = self._user.launch(pool, reservation)
+        container.generation = pool.generation
+        return container
 
     def _reserve(self, pool: FunctionPool) -> Reservation | None:
         """Memory for one container; without any the function is put on the list of those that lack it."""
@@ -185,11 +169,10 @@ class Pool:
         missing_mib = need_mib - self._capacity.free_mib - self._stopping_mib
         if missing_mib <= 0:
             return
-        idle = [container for other in self._pools.values() if other is not pool for container in other.idle]
-        if sum(container.reservation.memory_mib for container in idle) < missing_mib:
+        spare = [container for other in self._pools.values() if other is not pool for container in other.spare()]
+        if sum(container.reservation.memory_mib for container in spare) < missing_mib:
             return
-        for container in sorted(idle, key=lambda one: one.idle_since):
-            self._pools[container.function.key].idle.remove(container)
+        for container in sorted(spare, key=lambda one: one.idle_since):
             self._on_evicted()
             self.stop(container)
             missing_mib -= container.reservation.memory_mib
@@ -210,69 +193,120 @@ class Pool:
 
     def _stop_asking(self, pool: FunctionPool) -> None:
         """Take a function whose calls need no further container off the list; who stood behind it has its chance."""
-        if len(pool.waiting) <= pool.starting and self._no_longer_short(pool):
+        if pool.is_served and self._no_longer_short(pool):
             self._serve_short()
 
     # --- what becomes of containers
 
     def launched(self, container: HotContainer) -> None:
-        """A container is ready for its first call."""
-        pool = self._pools[container.function.key]
+        """A new container is ready for calls."""
+        pool = container.pool
+        pool.started()
+        # One that was on its way when the function was retired still serves the calls it was made for.
+        self._begin(container, container.timings, is_fit=not container.ended.done())
+
+    def thawed(self, container: HotContainer) -> None:
+        """A frozen container can go on."""
+        self._begin(container, None, is_fit=not container.pool.is_stale(container))
+
+    def _begin(self, container: HotContainer, launch: LaunchTimings | None, *, is_fit: bool) -> None:
+        pool = container.pool
         pool.starting -= 1
-        self.release(container)
+        container.idle_since = monotonic()
+        while is_fit and pool.waiting and container.running < pool.concurrency:
+            invocation = pool.waiting.popleft()[0]
+            invocation.launch = launch
+            container.running += 1
+            container.run(invocation)
+        self._stop_asking(pool)
+        if not self.is_closed and not pool.is_stale(container):
+            pool.offer(container)
+            if self._short and container.state is ContainerState.IDLE:
+                self._serve_short()  # a function that lacks memory can have this one's
+        elif container.running:
+            container.state = ContainerState.BUSY
+        else:
+            self.stop(container)
+            self._grow(pool)
 
     def launch_failed(self, container: HotContainer) -> Invocation | None:
         """A container never got ready; returns the call that hears of it, if one still waits."""
-        pool = self._pools[container.function.key]
+        pool = container.pool
         pool.starting -= 1
+        pool.not_started(monotonic())
         invocation = pool.waiting.popleft()[0] if pool.waiting else None
         self.stop(container)
         return invocation
 
     def release(self, container: HotContainer) -> None:
-        """A container has nothing to do: give it the next call, or keep it idle, or end it."""
-        pool = self._pools[container.function.key]
-        container.idle_since = monotonic()  # also for the next call: its connection was used until now
-        is_stale = container.generation != pool.generation or container.ended.done()
-        # A container that was on its way when the function was retired still serves the call it was made for.
-        if pool.waiting and (not is_stale or (container.calls == 0 and not container.ended.done())):
+        """A call has left its place in a container: the next one gets it, or it is kept, or the container ends."""
+        pool = container.pool
+        container.idle_since = monotonic()
+        if pool.is_stale(container):
+            self._leave_place(container)
+        elif pool.waiting:
             container.run(pool.waiting.popleft()[0])
             if self._short:
                 self._stop_asking(pool)
-        elif is_stale or self.is_closed:
-            self.stop(container)
+        elif self.is_closed:
+            self.drain(container)
+            self._leave_place(container)
         else:
-            container.state = ContainerState.IDLE
-            pool.idle.append(container)
-            if self._short:
+            pool.put_back(container)
+            if self._short and container.state is ContainerState.IDLE:
                 # A function that lacks memory can have this one's.
                 self._serve_short()
 
+    def _leave_place(self, container: HotContainer) -> None:
+        container.running -= 1
+        if not container.running:
+            self.stop(container)
+
+    def drain(self, container: HotContainer) -> None:
+        """A container takes no further call, and ends with those that it runs."""
+        container.pool.leave(container)
+        container.generation = -1
+
+    def died(self, container: HotContainer) -> None:
+        """A container's process has ended; who was to hear of it by other means, as its starter or a call, does."""
+        if container.state is ContainerState.BUSY:
+            self.drain(container)
+        elif container.state in (ContainerState.IDLE, ContainerState.FROZEN):
+            self.stop(container)
+
     def stop(self, container: HotContainer) -> None:
-        """End a container that is not among the idle ones (any more)."""
+        """End a container, whatever it does."""
         if container.state not in (ContainerState.STOPPING, ContainerState.DEAD):
+            container.pool.leave(container)
+            container.pool.stopping += 1
             container.state = ContainerState.STOPPING
             self._stopping_mib += container.reservation.memory_mib
             self._user.dispose(container)
 
-    def died(self, container: HotContainer) -> None:
-        """An idle container ended by itself."""
-        pool = self._pools[container.function.key]
-        pool.idle.remove(container)
+    def freeze_failed(self, container: HotContainer) -> None:
+        """A container could not be paused; nobody knows what state it is in."""
+        if container.state is ContainerState.FROZEN:
+            self.stop(container)
+
+    def thaw_failed(self, container: HotContainer) -> None:
+        """A container could not be resumed: the calls that it was thawed for get another one."""
+        pool = container.pool
+        pool.starting -= 1
         self.stop(container)
+        self._grow(pool)
 
     def disposed(self, container: HotContainer) -> None:
         """A container is dead; its memory is free."""
         container.state = ContainerState.DEAD
+        container.pool.stopping -= 1
         self._stopping_mib -= container.reservation.memory_mib
-        self._left(container.function, container.reservation)
+        self._left(container.pool, container.reservation)
 
     def cold_ended(self, function: Function, reservation: Reservation) -> None:
         """A call's own container is dead; its memory is free."""
-        self._left(function, reservation)
+        self._left(self._pools[function.key], reservation)
 
-    def _left(self, function: Function, reservation: Reservation) -> None:
-        pool = self._pools[function.key]
+    def _left(self, pool: FunctionPool, reservation: Reservation) -> None:
         pool.live -= 1
         reservation.release()
         if pool.waiting:
@@ -284,30 +318,77 @@ class Pool:
         if pool.is_unused:
             self._pools.pop(pool.function.key, None)
 
-    # --- from time to time, and at the end
+    # --- the function changes
+
+    def adopt(self, function: Function) -> None:
+        """A function exists, or its numbers changed in a way that its containers can stay."""
+        pool = self._pools.get(function.key)
+        if pool is None:
+            if not function.min_warm:
+                return
+            pool = self._pools[function.key] = FunctionPool(function)
+        pool.function = function
+        pool.min_warm = function.min_warm
 
     def retire(self, key: str) -> None:
-        """A function was changed or removed: its idle containers end now, the others with their call."""
+        """A function was replaced or removed: its idle containers end now, the others with their calls."""
         pool = self._pools.get(key)
         if pool is None:
             return
         pool.generation += 1
-        self._stop_idle(pool)
+        pool.min_warm = 0
+        for container in pool.leave_all():
+            self.stop(container)
         self._forget_if_unused(pool)
 
+    def launch_ahead(self, function: Function, count: int) -> list[HotContainer]:
+        """Make containers that nobody waits for yet, as far as there is memory that nobody uses."""
+        pool = self._pools.get(function.key)
+        if pool is None:
+            pool = self._pools[function.key] = FunctionPool(function)
+        made: list[HotContainer] = []
+        while len(made) < count and pool.has_room and not self.is_closed and not self._short:
+            reservation = self._capacity.try_reserve(function.memory_mib)
+            if reservation is None:
+                break
+            made.append(self._launch(pool, reservation))
+        self._forget_if_unused(pool)
+        return made
+
+    def busy(self, key: str) -> int:
+        """How many containers of a function run a call."""
+        pool = self._pools.get(key)
+        return pool.busy if pool is not None else 0
+
+    def is_used(self, key: str) -> bool:
+        """Whether a function has containers, or shall have some."""
+        pool = self._pools.get(key)
+        return pool is not None and (pool.live > pool.stopping or pool.min_warm > 0)
+
+    # --- from time to time, and at the end
+
     def sweep(self) -> None:
-        """End containers that were idle too long; refuse calls whose deadline has passed."""
+        """End or pause containers that were idle too long, keep others warm; refuse calls whose deadline has passed."""
         now = monotonic()
         for pool in list(self._pools.values()):
-            idle = pool.idle
-            while idle and now - idle[0].idle_since > pool.function.idle_timeout_s:
-                self.stop(idle.pop(0))
+            function = pool.function
+            for container in pool.idle_longer_than(function.idle_timeout_s, now):
+                if pool.surplus > 0:
+                    self.stop(container)
+            if function.freeze_s:
+                for container in pool.idle_longer_than(function.freeze_s, now):
+                    if container.state is ContainerState.IDLE:
+                        pool.freeze(container)
+                        self._user.freeze(container)
+            if pool.min_warm:
+                self.launch_ahead(function, pool.missing(now))
             self._refuse_late(pool, now)
 
     def _refuse_late(self, pool: FunctionPool, now: float) -> None:
         # While a container is on its way the first calls in line are as good as served; the launch has its own
         # deadlines.
-        late = [entry for index, entry in enumerate(pool.waiting) if index >= pool.starting and now > entry[1]]
+        served = pool.starting * pool.concurrency
+        late = [entry for index, entry in enumerate(pool.waiting) if index >= served and now > entry[1]]
         for entry in late:
             pool.waiting.remove(entry)
             self._user.refuse(entry[0], NoCapacityError(self._why_none(pool)))
@@ -337,9 +418,7 @@ class Pool:
         """Take no more calls, end what is idle; containers that run a call end with it."""
         self.is_closed = True
         for pool in list(self._pools.values()):
-            self._stop_idle(pool)
-
-    def _stop_idle(self, pool: FunctionPool) -> None:
-        idle, pool.idle = pool.idle, []
-        for container in idle:
-            self.stop(container)
+            pool.min_warm = 0
+            for container in [*pool.frozen, *pool.idle]:
+                self.stop(container)
+            self._forget_if_unused(pool)

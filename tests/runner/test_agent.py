@@ -17,7 +17,7 @@ from faas.errors import (
 )
 from faas.models import FormatName
 from faas.runner import agent as agent_module
-from faas.runner import container as container_module
+from faas.runner import slot as slot_module
 from faas.runner.invocation import State
 from tests.support.inprocess import InProcessContainer
 from tests.support.programs import FunctionRequest, answer, hang, http_stream, on_socket, stdio_http
@@ -129,7 +129,7 @@ async def test_a_connection_in_constant_use_is_not_opened_again(
         await asyncio.sleep(0.02)
         return answer(b"%d" % request.connection)
 
-    monkeypatch.setattr(container_module, "MAX_CONNECTION_IDLE_S", 0.05)
+    monkeypatch.setattr(slot_module, "MAX_CONNECTION_IDLE_S", 0.05)
     rig = await make_rig(busy=http_stream(handler))
     function = a_function("busy", max_concurrency=1)
     sinks = await asyncio.gather(*(rig.ask(function) for _ in range(6)))
@@ -461,10 +461,9 @@ async def test_an_answer_that_is_parsed_right_after_the_stop_reaches_nobody(make
     rig = await make_rig(gate=http_stream(gate))
     stopped, sink = rig.call(a_function("gate"))
     await gate.called.wait()
-    container = stopped.runner
-    assert container is not None
+    channel = stopped.runner.channel  # type: ignore[union-attr]
     rig.agent.stop(stopped, CallCancelledError())
-    container.channel.data_received(answer(b"late"))  # type: ignore[attr-defined]
+    channel.data_received(answer(b"late"))
     await sink.ended.wait()
     assert (sink.outcome, sink.status) == ("cancelled", 0)
     assert stopped.state is State.ENDED
@@ -546,29 +545,36 @@ async def test_a_streamed_body_arrives_whole_and_the_container_is_kept(
     assert rig.executor.made == 1
 
 
-@pytest.mark.parametrize("hot_format", HOT)
-async def test_an_answer_before_the_body_has_arrived_is_the_containers_last(
-    make_rig: MakeRig, hot_format: FormatName
-) -> None:
-    async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer(b"never mind"))
-        await reader.read()
-
-    async def on_stdin(process: Process) -> None:
+async def test_an_answer_before_the_body_has_arrived_is_the_last_of_its_streams(make_rig: MakeRig) -> None:
+    async def hasty(process: Process) -> None:
         await process.stdin.readuntil(b"\r\n\r\n")
         process.write(answer(b"never mind"))
         await process.stdin.read()
 
-    hasty = on_stdin if hot_format is FormatName.HTTP else on_socket(on_connection)
     rig = await make_rig(hasty=hasty)
-    function = a_function("hasty", format=hot_format)
-    stream = Chunks()
-    _, sink = rig.call(function, body=b"", stream=stream, content_length=100)
+    function = a_function("hasty", format=FormatName.HTTP)
+    _, sink = rig.call(function, body=b"", stream=Chunks(), content_length=100)
     await sink.ended.wait()
     assert sink.outcome == b"never mind"
     await rig.settled()
     assert repr(rig.executor) == "<InProcessExecutor empty>"
+
+
+async def test_an_answer_before_the_body_has_arrived_is_the_last_of_its_connection(make_rig: MakeRig) -> None:
+    async def hasty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"POST /call"), "the rest of the body before is no request"
+        writer.write(answer(b"%d" % number))
+        await reader.read()
+
+    rig = await make_rig(hasty=on_socket(hasty))
+    function = a_function("hasty")
+    _, sink = rig.call(function, body=b"", stream=Chunks(), content_length=100)
+    await sink.ended.wait()
+    assert sink.outcome == b"1"
+    assert (await rig.ask(function)).outcome == b"2"
+    await rig.settled()
+    assert rig.executor.made == 1
 
 
 async def test_a_stop_while_the_body_arrives_ends_the_sending(make_rig: MakeRig) -> None:

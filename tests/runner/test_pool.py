@@ -16,6 +16,7 @@ from faas.models import FormatName
 from faas.runner import pool as pool_module
 from faas.runner.capacity import Capacity
 from faas.runner.container import ContainerState
+from faas.runner.invocation import LaunchTimings
 from faas.runner.pool import Pool
 from tests.support.rig import a_function, an_invocation
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from faas.runner.capacity import Reservation
+    from faas.runner.function_pool import FunctionPool
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
 
@@ -31,22 +33,32 @@ if TYPE_CHECKING:
 class FakeContainer:
     """As much of a hot container as the pool looks at."""
 
-    function: Function
+    pool: FunctionPool
     reservation: Reservation
     ended: asyncio.Future[None]
     state: ContainerState = ContainerState.STARTING
     generation: int = 0
     idle_since: float = 0.0
     calls: int = 0
-    invocation: Invocation | None = None
+    running: int = 0
+    invocations: list[Invocation] = field(default_factory=list)
+    timings: LaunchTimings = field(default_factory=LaunchTimings)
+
+    @property
+    def function(self) -> Function:
+        return self.pool.function
+
+    @property
+    def invocation(self) -> Invocation | None:
+        """Of a container that runs one call at a time."""
+        return self.invocations[0] if self.invocations else None
 
     def run(self, invocation: Invocation) -> None:
         assert self.state in (ContainerState.STARTING, ContainerState.IDLE, ContainerState.BUSY)
-        assert self.invocation is None, "one call at a time"
         assert not self.ended.done(), "nobody runs on a dead container"
-        self.state = ContainerState.BUSY
         self.calls += 1
-        self.invocation = invocation
+        self.invocations.append(invocation)
+        assert len(self.invocations) <= self.running <= self.pool.concurrency
 
 
 @dataclass(eq=False)
@@ -58,6 +70,8 @@ class Node:
     max_waiting: int = 100
     starting: list[FakeContainer] = field(default_factory=list)
     stopping: list[FakeContainer] = field(default_factory=list)
+    freezing: list[FakeContainer] = field(default_factory=list)
+    thawing: list[FakeContainer] = field(default_factory=list)
     cold: list[tuple[Invocation, Reservation]] = field(default_factory=list)
     refused: list[tuple[Invocation, NoCapacityError]] = field(default_factory=list)
     made: list[FakeContainer] = field(default_factory=list)
@@ -72,12 +86,18 @@ class Node:
 
     # --- PoolUser
 
-    def launch(self, function: Function, reservation: Reservation) -> Any:
+    def launch(self, pool: FunctionPool, reservation: Reservation) -> Any:
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        container = FakeContainer(function, reservation, ended)
+        container = FakeContainer(pool, reservation, ended)
         self.starting.append(container)
         self.made.append(container)
         return container
+
+    def freeze(self, container: Any) -> None:
+        self.freezing.append(container)
+
+    def thaw(self, container: Any) -> None:
+        self.thawing.append(container)
 
     def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         self.cold.append((invocation, reservation))
@@ -106,11 +126,12 @@ class Node:
         return self.pool.launch_failed(self.starting.pop(0))  # type: ignore[arg-type]
 
     def answer(self, container: FakeContainer) -> None:
-        container.invocation = None
+        """The oldest call of a container has its answer."""
+        del container.invocations[0]
         self.pool.release(container)  # type: ignore[arg-type]
 
     def stop(self, container: FakeContainer) -> None:
-        container.invocation = None
+        container.invocations.clear()
         self.pool.stop(container)  # type: ignore[arg-type]
 
     def die(self, container: FakeContainer) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from faas.clock import utc_now
-from faas.errors import ImageNotAvailableError
+from faas.errors import EngineError, ImageNotAvailableError
 from faas.runner.executors.base import Container, ContainerExit, ContainerInfo, EngineInfo, Executor, Image, Stdio
 from faas.tasks import TaskSet
 
@@ -158,6 +158,8 @@ class InProcessContainer:
     def __init__(self, executor: InProcessExecutor, container_id: str, spec: ContainerSpec, tasks: TaskSet) -> None:
         self.spec = spec
         self.state = "created"
+        self.is_paused = False
+        """Whether the engine was told so; the program goes on all the same."""
         self.stdin = asyncio.StreamReader()
         self._executor = executor
         self._id = container_id
@@ -238,6 +240,19 @@ class InProcessContainer:
 
     async def usage(self) -> Usage | None:
         return None
+
+    async def pause(self) -> None:
+        await self._executor.begin("pause")
+        self._turn(is_paused=True)
+
+    async def resume(self) -> None:
+        await self._executor.begin("resume")
+        self._turn(is_paused=False)
+
+    def _turn(self, *, is_paused: bool) -> None:
+        if self.state != "running" or self.is_paused is is_paused:
+            raise EngineError(f"the container is {self.state}{', and paused' if self.is_paused else ''}")
+        self.is_paused = is_paused
 
 
 class _Stdio:
