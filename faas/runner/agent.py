@@ -55,7 +55,7 @@ SWEEP_S = 0.1
 """How often running calls, calls in line and idle containers are looked at; their time limits are that exact."""
 
 PREPARE_S = 10.0
-"""How long a change of a function waits for all containers that shall be ready for it; for the first it waits longer."""
+"""How long a change of a function waits for all containers that shall be ready for it; for the first, longer."""
 
 DIAGNOSIS_S = 1.0
 """How long a container that hung up may take to turn out dead, so that the error can say why."""
