@@ -138,6 +138,10 @@ def merge_headers(
     return dict(merged.values())
 
 
+async def _prepare_nothing(_app: App, _route: Route) -> None:
+    """Where there is nothing to have ready."""
+
+
 class Catalog:
     """Apps and routes: read from the store, changed by the rules, told to the listener."""
 
@@ -148,12 +152,15 @@ class Catalog:
         resolve_image: Callable[[str, PullPolicy], Awaitable[Image]],
         limits: Limits,
         listener: CatalogListener,
+        prepare: Callable[[App, Route], Awaitable[None]] = _prepare_nothing,
     ) -> None:
+        """`prepare` has what a changed route needs ready before the change is made, or raises why that can't be."""
         self._apps = store.apps
         self._routes = store.routes
         self._resolve_image = resolve_image
         self._limits = limits
         self._listener = listener
+        self._prepare = prepare
         # From a commit until the listener has heard of it, so that two changes are heard in the order they were made.
         self._change = asyncio.Lock()
 
@@ -190,8 +197,15 @@ class Catalog:
         return app
 
     async def update_app(self, name: str, config: Mapping[str, str]) -> App:
-        """Merge a configuration into the app's; raises `ValidationError`, `AppNotFoundError`."""
+        """Merge a configuration into the app's.
+
+        Raises `ValidationError`, `AppNotFoundError`, `ChangeNotStartedError`.
+        """
         _check_app_config(config)
+        old = await self._apps.get(name)
+        changed = replace(old, config=merge_config(old.config, config))
+        for route in await self._routes.list(app_name=name):
+            await self._prepare(changed, route)
         async with self._change:
             # Read first: between the commit and the listener nothing may fail.
             routes = await self._routes.list(app_name=name)
@@ -241,7 +255,8 @@ class Catalog:
     async def update_route(self, app_name: str, path: str, patch: RoutePatch) -> Route:
         """Merge a patch into a route; naming its image, or a pull policy, has the engine look for the image again.
 
-        Raises `ValidationError`, `AppNotFoundError`, `RouteNotFoundError`, and what resolving an image raises.
+        Raises `ValidationError`, `AppNotFoundError`, `RouteNotFoundError`, `ChangeNotStartedError`, and what resolving
+        an image raises.
         """
         path = clean_path(path)
         old = await self.get_route(app_name, path)
@@ -257,6 +272,7 @@ class Catalog:
                 merged = replace(merged, image_digest=image.digest)
             return merged
 
+        await self._prepare(await self._apps.get(app_name), change(old))
         async with self._change:
             app = await self._apps.get(app_name)
             route = await self._routes.update(app_name, path, change)

@@ -137,6 +137,13 @@ class ImageUnusableError(InvalidRequestError):
     reason = "image_not_found"
 
 
+class ChangeNotStartedError(InvalidRequestError):
+    """A route is in use, and its containers do not start as the change would have them; the old ones go on serving."""
+
+    code = "change_not_started"
+    reason = "start_failed"
+
+
 class ImageGoneError(FaasError):
     """A route's image can't be had when it is needed; the message has the engine's own words."""
 

@@ -29,7 +29,7 @@ from faas.runner.capacity import Capacity, node_memory_mib
 from faas.runner.executors.docker import DockerExecutor, DockerOptions
 from faas.runner.formats.http import HttpFormat
 from faas.runner.formats.http_stream import HttpStreamFormat
-from faas.runner.functions import FunctionTable
+from faas.runner.functions import FunctionTable, compile_function
 from faas.runner.launcher import Launcher, LauncherOptions
 from faas.runner.reaper import Reaper
 from faas.store.engine import open_store
@@ -140,6 +140,9 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             store,
             resolve_image=lambda reference, pull: executor.resolve_image(reference, pull=pull),
             listener=table,
+            prepare=lambda app, route: agent.prepare(
+                compile_function(app, route, metrics), table.key_at(route.app_name, route.path)
+            ),
             limits=Limits(
                 node_memory_mib=capacity.total_mib,
                 max_timeout_s=settings.max_timeout_s,

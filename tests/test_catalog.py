@@ -12,6 +12,8 @@ from faas.errors import (
     AppExistsError,
     AppHasRoutesError,
     AppNotFoundError,
+    ChangeNotStartedError,
+    FaasError,
     ImageNotAvailableError,
     RouteExistsError,
     RouteNotFoundError,
@@ -426,3 +428,64 @@ async def test_loading_tells_of_everything_that_is_stored(catalog: Catalog, stor
     await Catalog(store, resolve_image=engine.resolve, limits=Limits(), listener=fresh).load()
     assert set(fresh.apps) == {"demo", "empty"}
     assert list(fresh.routes) == [("demo", "/hello")]
+
+
+# --- what a change needs is ready before it is made
+
+
+class Stage:
+    """Makes ready what it is told, and notes what the listener had heard by then."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.prepared: list[tuple[str, str, int]] = []
+        self.problem: FaasError | None = None
+        self._listener = listener
+
+    async def prepare(self, app: App, changed: Route) -> None:
+        self.prepared.append((changed.image_digest, app.config.get("TIER", ""), len(self._listener.events)))
+        if self.problem is not None:
+            raise self.problem
+
+
+@pytest.fixture
+def stage(listener: Listener) -> Stage:
+    return Stage(listener)
+
+
+@pytest.fixture
+def staged(store: Store, engine: Engine, listener: Listener, stage: Stage) -> Catalog:
+    return Catalog(store, resolve_image=engine.resolve, limits=Limits(), listener=listener, prepare=stage.prepare)
+
+
+async def test_a_changed_route_is_made_ready_before_anybody_hears_of_the_change(
+    staged: Catalog, stage: Stage, listener: Listener
+) -> None:
+    await route(staged)
+    heard = len(listener.events)
+    assert not stage.prepared, "a new route replaces nothing"
+    await staged.update_route("demo", "/hello", RoutePatch(image="other"))
+    assert stage.prepared == [("sha256:other", "", heard)]
+    assert len(listener.events) > heard
+
+
+async def test_the_routes_of_a_changed_app_are_made_ready_with_its_new_configuration(
+    staged: Catalog, stage: Stage
+) -> None:
+    await route(staged)
+    await staged.update_app("demo", {"TIER": "gold"})
+    assert [tier for _, tier, _ in stage.prepared] == ["gold"]
+
+
+async def test_a_change_that_can_not_be_made_ready_is_not_made(
+    staged: Catalog, stage: Stage, listener: Listener
+) -> None:
+    before = await route(staged)
+    heard = list(listener.events)
+    stage.problem = ChangeNotStartedError("no container started with it")
+    with pytest.raises(ChangeNotStartedError):
+        await staged.update_route("demo", "/hello", RoutePatch(image="other"))
+    with pytest.raises(ChangeNotStartedError):
+        await staged.update_app("demo", {"TIER": "gold"})
+    assert listener.events == heard
+    assert await staged.get_route("demo", "/hello") == before
+    assert not (await staged.get_app("demo")).config

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from faas.clock import monotonic
 from faas.errors import (
     CallTimeoutError,
+    ChangeNotStartedError,
     ClientGoneError,
     EngineUnavailableError,
     FaasError,
@@ -141,10 +142,11 @@ class Agent:
     async def prepare(self, function: Function, replaced_key: str) -> None:
         """Have containers of a function ready before it takes the place of another that is in use.
 
-        As many as that one keeps busy, at least one, as far as there is free memory. Returns after `PREPARE_S` with
-        what is ready then. Raises why the containers did not get ready, if none did.
+        As many as that one keeps busy, at least one, as far as there is free memory; returns after `PREPARE_S` with
+        what is ready then. Raises `ChangeNotStartedError` when none got ready.
         """
-        if function.format is FormatName.DEFAULT or not self.pool.is_used(replaced_key):
+        is_hot = function.format is not FormatName.DEFAULT
+        if not is_hot or function.key == replaced_key or not self.pool.is_used(replaced_key):
             return
         count = max(1, function.min_warm, self.pool.busy(replaced_key))
         openings = [container.opened for container in self.pool.launch_ahead(function, count)]
@@ -154,10 +156,10 @@ class Agent:
         if not any(opening.done() for opening in openings):
             await asyncio.wait(openings, return_when=asyncio.FIRST_COMPLETED)
         errors = [opening.result() if opening.done() else None for opening in openings]
-        if None not in errors:
-            error = errors[0]
-            assert error is not None
-            raise error
+        if None not in errors and not isinstance(errors[0], EngineUnavailableError):
+            raise ChangeNotStartedError(
+                f"The change was not made, {function} goes on as it was: no container started with it. {errors[0]}"
+            )
 
     async def sweep_forever(self) -> None:
         """Look after all time limits: of calls that run, of calls in line, of idle containers."""

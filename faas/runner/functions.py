@@ -172,6 +172,11 @@ class FunctionTable:
         app_name, _, rest = decoded.partition("/")
         return self.get(app_name, clean_path(rest))
 
+    def key_at(self, app_name: str, path: str) -> str:
+        """The key of a route's function, empty when there is no such route."""
+        function = self._functions.get((app_name, path))
+        return function.key if function is not None else ""
+
     def get(self, app_name: str, path: str) -> Function:
         """The function of a route; raises `AppNotFoundError`, `RouteNotFoundError`."""
         function = self._functions.get((app_name, path))

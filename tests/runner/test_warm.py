@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from faas.errors import EngineError, StartFailedError
+from faas.errors import ChangeNotStartedError, EngineError
 from tests.support.programs import answer, http_stream
 from tests.support.rig import a_function
 from tests.support.waiting import wait_until
@@ -200,7 +200,7 @@ async def test_a_change_that_does_not_start_is_told(make_rig: MakeRig) -> None:
     rig = await make_rig(echo=broken)
     old, new = a_function(), a_function(config={"VERSION": "2"})
     await rig.ask(old)
-    with pytest.raises(StartFailedError, match="exit code 3"):
+    with pytest.raises(ChangeNotStartedError, match="exit code 3"):
         await rig.agent.prepare(new, old.key)
     assert (await rig.ask(old)).outcome == b"hello"
 
