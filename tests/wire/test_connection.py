@@ -451,3 +451,81 @@ async def test_a_real_peer_that_does_not_read_makes_drain_wait(
     connection.close()
     await wait_until(lambda: reader.end)
     assert reader.end == "failed"
+
+
+# --- heads that were seen before
+
+
+class Answers:
+    """A connection that asks again and again, and notes what its parser was given."""
+
+    def __init__(self) -> None:
+        self.decoded: list[int] = []
+        self.connection = HttpConnection(max_header_bytes=LIMIT, decode=self._decode)
+        self.wire = Wire(self.connection)
+
+    def _decode(self, status: int, headers: Headers) -> tuple[int, Headers]:
+        self.decoded.append(status)
+        return status, headers
+
+    def ask(self, *packets: bytes) -> Reader:
+        reader = Reader()
+        self.connection.send(reader, REQUEST)
+        for packet in packets:
+            self.connection.data_received(packet)
+        return reader
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [SMALL, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 304 Not Modified\r\nEtag: x\r\n\r\n"],
+)
+def test_a_head_that_was_seen_before_is_answered_as_it_was_the_first_time(packet: bytes) -> None:
+    answers = Answers()
+    first, second, third = (answers.ask(packet) for _ in range(3))
+    assert first.summary == second.summary == third.summary
+    assert first.headers == second.headers
+    assert first.end == "reusable"
+    assert len(answers.decoded) == 1
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [SMALL[:20], SMALL[20:]],  # in pieces
+        [SMALL[:-5], SMALL[-5:]],
+        [SMALL[:-1], SMALL[-1:]],
+        [SMALL.replace(b"hello", b"hello!")],  # more than it declares
+        [SMALL + SMALL],
+        [b"HTTP/1.1 100 Continue\r\n\r\n" + SMALL],
+        [SMALL.replace(b"200 OK", b"201 OK")],
+        [SMALL.replace(b"OK", b"OK\r\nConnection: close")],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"],
+        [b"garbage"],
+    ],
+)
+def test_what_only_resembles_a_known_head_is_parsed(packets: list[bytes]) -> None:
+    fresh, answers = Answers(), Answers()
+    answers.ask(SMALL)
+    known, unknown = answers.ask(*packets), fresh.ask(*packets)
+    assert (known.summary, known.headers, str(known.error)) == (unknown.summary, unknown.headers, str(unknown.error))
+
+
+def test_what_is_remembered_of_heads_has_an_end() -> None:
+    answers = Answers()
+    for number in range(1000):
+        answers.ask(b"HTTP/1.1 200 OK\r\nEtag: %d\r\nContent-Length: 0\r\n\r\n" % number)
+    assert len(answers.connection._known_heads) <= 256
+
+
+def test_a_receiver_that_refuses_a_known_head_ends_the_connection() -> None:
+    def refuse() -> None:
+        raise ResponseTooLargeError("too large")
+
+    answers = Answers()
+    answers.ask(SMALL)
+    refusing = Reader(on_start=refuse)
+    answers.connection.send(refusing, REQUEST)
+    answers.connection.data_received(SMALL)
+    assert isinstance(refusing.error, ResponseTooLargeError)
+    assert answers.wire.is_closed

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from faas.runner.formats.base import Channel, Site
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
+    from faas.wire.connection import KnownHeads
     from faas.wire.headers import Headers
 
 __all__ = ["HttpFormat"]
@@ -42,6 +43,7 @@ class HttpFormat:
     needs_stdin = True
 
     def __init__(self, *, max_header_bytes: int) -> None:
+        self.known_heads: KnownHeads = {}
         self._max_header_bytes = max_header_bytes
 
     def container_env(self, function: Function) -> Mapping[str, str]:

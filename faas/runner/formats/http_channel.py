@@ -8,7 +8,7 @@ from faas.wire.connection import HttpConnection
 
 if TYPE_CHECKING:
     from faas.runner.invocation import Invocation
-    from faas.wire.connection import ResponseReceiver
+    from faas.wire.connection import KnownHeads, ResponseReceiver
     from faas.wire.headers import Headers
 
 __all__ = ["Codec", "HttpChannel"]
@@ -16,6 +16,10 @@ __all__ = ["Codec", "HttpChannel"]
 
 class Codec(Protocol):
     """How a format writes a call as an HTTP request, and what it makes of the answer's head."""
+
+    @property
+    def known_heads(self) -> KnownHeads:
+        """What its connections remember together."""
 
     def encode(self, invocation: Invocation) -> bytes:
         """Request line, headers, blank line; framed for the invocation's body or stream."""
@@ -28,7 +32,7 @@ class HttpChannel(HttpConnection):
     """One connection to one container."""
 
     def __init__(self, codec: Codec, *, max_header_bytes: int) -> None:
-        super().__init__(max_header_bytes=max_header_bytes, decode=codec.decode)
+        super().__init__(max_header_bytes=max_header_bytes, decode=codec.decode, known_heads=codec.known_heads)
         self._encode = codec.encode
         self._is_request_chunked = False
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from faas.runner.formats.base import Channel, Site
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
+    from faas.wire.connection import KnownHeads
     from faas.wire.headers import Headers
 
 __all__ = ["HttpStreamFormat"]
@@ -57,6 +58,7 @@ class HttpStreamFormat:
     needs_stdin = False
 
     def __init__(self, *, max_header_bytes: int) -> None:
+        self.known_heads: KnownHeads = {}
         self._max_header_bytes = max_header_bytes
         # lower-case name -> `Fn-Http-H-Name: `, b"" for names that don't travel: one look-up a header.
         self._request_names: dict[bytes, bytes] = dict.fromkeys(_DROPPED_REQUEST_HEADERS, b"")
