@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from faas.api.errors import error_body, error_headers
 from faas.api.exchange import Exchange
+from faas.api.request_head import RepeatedRequest, RequestHead
 from faas.errors import HeadersTooLargeError, InternalError, InvalidRequestError, RequestTimeoutError
 from faas.tasks import TaskSet
 from faas.wire.headers import canonical_name
@@ -105,6 +106,10 @@ class FaasProtocol(HttpToolsProtocol):
         self._is_lingering = False
         self._head_bytes = 0
         self._is_in_head = True
+        self._is_between_requests = True
+        self._requests_in_packet = 0
+        self._repeated: RepeatedRequest | None = None
+        """The latest request that the client may send once more."""
         self._last_data = 0.0
         self._default_headers: object = None
         self._default_head = b""
@@ -129,9 +134,32 @@ class FaasProtocol(HttpToolsProtocol):
         if self._is_lingering:
             return
         self._last_data = self.plane.now
+        begins, repeated = self._is_between_requests, self._repeated
+        if begins and repeated is not None and len(data) == repeated.total and data.startswith(repeated.data):
+            self._repeat(repeated, data)
+            return
+        self._requests_in_packet = 0
         self._packet_bytes = len(data)
         if self._is_in_head:
             self._head_bytes += len(data)
+        if not self._parse(data):
+            return
+        exchange = self._exchange()
+        if self._is_in_head:
+            if self._head_bytes > self.plane.max_header_bytes:
+                self._refuse_head()
+        elif exchange is None:
+            return
+        elif not exchange.is_request_complete:
+            if self.is_turn_of(exchange):
+                if not exchange.is_active:
+                    exchange.activate()
+                exchange.progress()
+        elif begins and self._is_between_requests and self._requests_in_packet == 1:
+            self._repeated = RepeatedRequest.of_packet(data, exchange.request_head, len(exchange.body))
+
+    def _parse(self, data: bytes) -> bool:
+        """Whether the connection goes on."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -144,18 +172,24 @@ class FaasProtocol(HttpToolsProtocol):
                     self.answering.broke()
                 else:
                     self._refuse(InternalError())
-                return
-            self.send_400_response("Invalid HTTP request received")
+            else:
+                self.send_400_response("Invalid HTTP request received")
+            return False
+        return True
+
+    def _repeat(self, repeated: RepeatedRequest, data: bytes) -> None:
+        """A whole request whose head is the one before, byte for byte: the parser need not see it."""
+        if self.transport.is_closing():
             return
-        if self._is_in_head:
-            if self._head_bytes > self.plane.max_header_bytes:
-                self._refuse_head()
-            return
-        exchange = self._exchange()
-        if exchange is not None and not exchange.is_request_complete and self.is_turn_of(exchange):
-            if not exchange.is_active:
-                exchange.activate()
-            exchange.progress()
+        self.is_http_1_1 = True
+        exchange = Exchange(self, repeated.head)
+        exchange.body = data[repeated.size :]
+        self._begin(exchange)
+        try:
+            exchange.request_complete()
+        except Exception:
+            logger.exception("request_failed")
+            exchange.broke()
 
     def _exchange(self) -> Exchange | None:
         """The newest request on the connection, when it is one of ours."""
@@ -240,6 +274,8 @@ class FaasProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._is_in_head = True
+        self._is_between_requests = False
+        self._requests_in_packet += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; what comes behind a chunked body (trailers) is dropped."""
@@ -260,13 +296,18 @@ class FaasProtocol(HttpToolsProtocol):
             self._begin_asgi()
             return
         self.is_http_1_1 = is_http_1_1 = self.parser.get_http_version() != "1.0"
-        exchange = Exchange(
-            self,
+        head = RequestHead(
+            self.scheme_bytes,
             self.parser.get_method(),
             self.url,
             self.headers,
-            is_http_1_1 and self.parser.should_keep_alive(),
+            is_http_1_1=is_http_1_1,
+            keep_alive=is_http_1_1 and self.parser.should_keep_alive(),
         )
+        self._begin(Exchange(self, head))
+
+    def _begin(self, exchange: Exchange) -> None:
+        """It is its turn, or it waits for the answers before it."""
         previous, self.cycle = self.cycle, cast("RequestResponseCycle", exchange)
         if previous is not None and not previous.response_complete:
             self.flow.pause_reading()
@@ -282,6 +323,7 @@ class FaasProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is complete."""
+        self._is_between_requests = True
         cycle: Any = self.cycle
         if cycle.__class__ is Exchange:
             cycle.request_complete()

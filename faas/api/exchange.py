@@ -25,10 +25,11 @@ from faas.errors import (
 from faas.ids import new_id
 from faas.models import CallRequest, FormatName
 from faas.runner.invocation import Invocation
-from faas.wire.headers import HOP_BY_HOP, end_to_end
+from faas.wire.headers import HOP_BY_HOP
 
 if TYPE_CHECKING:
     from faas.api.dataplane import DataPlane, FaasProtocol
+    from faas.api.request_head import RequestHead
     from faas.runner.functions import Function
     from faas.wire.headers import Headers
 
@@ -61,12 +62,11 @@ class Exchange:
     _is_dispatched = False
     _is_async = False
     _is_buffered = False
-    _content_length: int | None = None
+    _is_continued = False
     _stream: RequestBody | None = None
     _invocation: Invocation | None = None
     _function: Function
-    """Set when it is its turn, with `_fields`."""
-    _fields: dict[bytes, bytes]
+    """Set when it is its turn."""
     # The answer.
     _head = b""
     _is_head_sent = False
@@ -77,13 +77,11 @@ class Exchange:
     _out_bytes = 0
     _sent_bytes = 0
 
-    def __init__(self, protocol: FaasProtocol, method: bytes, url: bytes, headers: Headers, keep_alive: bool) -> None:
+    def __init__(self, protocol: FaasProtocol, head: RequestHead) -> None:
         self._protocol = protocol
         self._plane: DataPlane = protocol.plane
-        self.method = method
-        self.url = url
-        self._headers = headers
-        self.keep_alive = keep_alive
+        self.request_head = head
+        self.keep_alive = head.keep_alive
         self._out: list[bytes] = []
 
     # --- the request arrives
@@ -128,21 +126,17 @@ class Exchange:
         """Match and authorise, refuse what can't be: as soon as the head is here, when the body is not."""
         self.is_active = True
         self._protocol.answering = self
-        plane = self._plane
-        fields = self._fields = dict(self._headers)
+        plane, request = self._plane, self.request_head
         try:
-            function = self._function = plane.table.match(self.url.partition(b"?")[0])
+            function = self._function = plane.table.match(request.path)
             if function.jwt_key:
-                route_token.check(fields.get(b"authorization"), function.jwt_key)
-            length = fields.get(b"content-length")
-            if length is not None:
-                self._content_length = int(length)
-            if function.is_async or (b"prefer" in fields and b"respond-async" in fields[b"prefer"].lower()):
+                route_token.check(request.fields.get(b"authorization"), function.jwt_key)
+            if function.is_async or (b"prefer" in request.fields and request.wants_async):
                 self._is_async = self._is_buffered = True
-            elif length is None and function.format is FormatName.HTTP:
+            elif request.content_length is None and function.format is FormatName.HTTP:
                 # Its functions know Content-Length only; what they don't read, they take for the next call.
                 self._is_buffered = True
-            self._check_limit(self._content_length or len(self.body))
+            self._check_limit(request.content_length or len(self.body))
         except FaasError as error:
             self._refuse(error)
 
@@ -150,10 +144,11 @@ class Exchange:
         """A part of the request is here and more is to come: go on as far as that allows."""
         if self.response_complete or self._is_dispatched:
             return
-        if b"expect" in self._fields and self._fields[b"expect"].lower() == b"100-continue":
-            del self._fields[b"expect"]
+        request = self.request_head
+        if request.expects_continue and not self._is_continued:
+            self._is_continued = True
             self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if not self._is_buffered and (self._content_length is None or self._content_length > STREAM_BYTES):
+        if not self._is_buffered and (request.content_length is None or request.content_length > STREAM_BYTES):
             self._stream = RequestBody(self._protocol)
             self._dispatch()
 
@@ -200,37 +195,34 @@ class Exchange:
 
     def _dispatch(self) -> None:
         self._is_dispatched = True
-        function, fields, headers = self._function, self._fields, self._headers
-        connection = fields.get(b"connection")
-        if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
-            headers = end_to_end(headers)  # it names headers that end here
-        host = fields.get(b"host", b"")
-        url = b"%b://%b%b" % (self._protocol.scheme_bytes, host, self.url)
+        request = self.request_head
         if self._is_async:
-            self._plane.tasks.spawn(self._accept(function, url, headers), name="accept")
+            self._plane.tasks.spawn(self._accept(), name="accept")
             return
         self._invocation = Invocation(
             new_id(),
-            function,
+            self._function,
             self,
-            method=self.method,
-            url=url,
-            headers=headers,
+            method=request.method,
+            url=request.url,
+            headers=request.headers,
             body=bytes(self.body),
             stream=self._stream,
-            content_length=self._content_length,
+            content_length=request.content_length,
+            memo=request.memo,
         )
         self._plane.agent.start(self._invocation)
 
-    async def _accept(self, function: Function, url: bytes, headers: Headers) -> None:
+    async def _accept(self) -> None:
+        head = self.request_head
         request = CallRequest(
-            method=self.method.decode("latin-1"),
-            url=url.decode("latin-1"),
-            headers=tuple(header for header in headers if header[0] not in HOP_BY_HOP),
+            method=head.method.decode("latin-1"),
+            url=head.url.decode("latin-1"),
+            headers=tuple(header for header in head.headers if header[0] not in HOP_BY_HOP),
             body=bytes(self.body),
         )
         try:
-            call = await self._plane.submit(function, request)
+            call = await self._plane.submit(self._function, request)
         except FaasError as error:
             self._refuse(error)
         except Exception:
@@ -352,7 +344,7 @@ class Exchange:
     def _begin_head(self, status: int, headers: Headers, extra: bytes) -> None:
         # RFC 9110 section 6.4.1: these have no body, and HEAD's has a length but is not sent.
         self._may_have_length = status not in (204, 304)
-        self._has_body = self._may_have_length and self.method != b"HEAD"
+        self._has_body = self._may_have_length and self.request_head.method != b"HEAD"
         self._head = encode_head(status, headers, self._protocol.default_head(), extra)
 
     def _end(self) -> None:

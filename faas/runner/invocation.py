@@ -143,6 +143,7 @@ class Invocation:
         "id",
         "launch",
         "log",
+        "memo",
         "method",
         "queue_timeout_s",
         "response_bytes",
@@ -172,6 +173,7 @@ class Invocation:
         body: bytes,
         stream: BodyStream | None = None,
         content_length: int | None = None,
+        memo: dict[object, bytes] | None = None,
     ) -> None:
         self.id = call_id
         self.function = function
@@ -186,6 +188,8 @@ class Invocation:
         self.stream = stream
         self.content_length = content_length
         """Of a streamed body, when the caller declared it."""
+        self.memo = memo
+        """What each format made of the same method, URL and headers before; shared by calls that repeat them."""
         self.attempt = 0
         """Which attempt of a queued call this is; 0 for a sync call."""
         # How it goes.
@@ -241,6 +245,7 @@ class Invocation:
                 break
         self.response_headers = _NO_HEADERS
         self.headers = _NO_HEADERS
+        self.memo = None
         self.sink = NO_SINK
         self.body = b""
         self.stream = None

@@ -177,6 +177,12 @@ async def flood(request: FunctionRequest) -> bytes:
     return answer(b"x" * (int(request.body) * MIB))
 
 
+async def shown(request: FunctionRequest) -> bytes:
+    """What the function was sent, without what differs in each call."""
+    lines = [line for line in request.head.split(b"\r\n") if not line.startswith((b"Fn-Call-Id", b"Fn-Deadline"))]
+    return answer(b"\n".join(lines) + b"\n" + request.body)
+
+
 async def chunked(request: FunctionRequest) -> bytes:
     return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n"
 
@@ -187,7 +193,7 @@ def programs() -> dict[str, Program]:
     return {name: http_stream(handler) for name, handler in PROGRAMS.items()}
 
 
-PROGRAMS = {"echo": echo, "hang": hang, "flood": flood, "chunked": chunked}
+PROGRAMS = {"echo": echo, "hang": hang, "flood": flood, "chunked": chunked, "shown": shown}
 LIMITS = {
     "max_header_bytes": 2000,
     "max_request_bytes": 4 * MIB,
@@ -893,3 +899,104 @@ async def test_what_comes_behind_a_chunked_body_does_not_become_a_header(front: 
     assert got.status == 200
     assert "Fn-Http-H-X-Early" in seen[0]
     assert "Fn-Http-H-X-Late" not in seen[0]
+
+
+# --- a client that sends the same head again and again
+
+
+REPEATED = "POST /r/demo/shown?x=1 HTTP/1.1|Host: h|Content-Type: text/plain|Content-Length: 5"
+
+
+@contextmanager
+def counted_parsing(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """The heads that were really parsed."""
+    parsed: list[bytes] = []
+    original = dataplane_module.RequestHead
+
+    def noted(scheme: bytes, method: bytes, target: bytes, *rest: Any, **options: Any) -> Any:
+        parsed.append(target)
+        return original(scheme, method, target, *rest, **options)
+
+    monkeypatch.setattr(dataplane_module, "RequestHead", noted)
+    yield parsed
+
+
+async def test_a_repeated_head_is_parsed_once_and_means_the_same(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    front.deploy("shown")
+    with counted_parsing(monkeypatch) as parsed:
+        client = await front.client()
+        answers = [await client.ask(REPEATED, body) for body in (b"first", b"other", b"third")]
+    assert [one.body.rpartition(b"\n")[2] for one in answers] == [b"first", b"other", b"third"]
+    assert len({one.body.rpartition(b"\n")[0] for one in answers}) == 1
+    assert len({one["x-call-id"] for one in answers}) == 3
+    assert len(parsed) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        (REPEATED.replace("x=1", "x=2"), b"other"),
+        (REPEATED.replace("Length: 5", "Length: 6"), b"longer"),
+        (REPEATED.replace("text/plain", "text/other"), b"other"),
+        (REPEATED + "|Connection: close", b"other"),
+        (REPEATED.replace("HTTP/1.1", "HTTP/1.0"), b"other"),
+    ],
+)
+async def test_a_head_that_only_resembles_the_one_before_is_parsed(
+    front: Front, monkeypatch: pytest.MonkeyPatch, text: str, body: bytes
+) -> None:
+    front.deploy("shown")
+    with counted_parsing(monkeypatch) as parsed:
+        client = await front.client()
+        await client.ask(REPEATED, b"first")
+        assert (await client.ask(text, body)).body.endswith(body)
+    assert len(parsed) == 2
+
+
+async def test_repeated_requests_in_one_packet_are_all_answered_in_order(front: Front) -> None:
+    front.deploy("shown")
+    client = await front.client()
+    await client.ask(REPEATED, b"first")
+    request = REPEATED.replace("|", "\r\n").encode() + b"\r\n\r\n"
+    client.writer.write(b"".join(request + b"%05d" % number for number in range(20)))
+    bodies = [(await client.answer()).body[-5:] for _ in range(20)]
+    assert bodies == [b"%05d" % number for number in range(20)]
+    client.writer.write(request[:30])
+    await client.writer.drain()
+    client.writer.write(request[30:] + b"piece")
+    assert (await client.answer()).body.endswith(b"piece")
+
+
+async def test_repeated_requests_that_come_before_their_turn_wait_for_it(front: Front) -> None:
+    front.deploy("shown", max_concurrency=1)
+    client = await front.client()
+    await client.ask(REPEATED, b"first")
+    for number in range(10):
+        client.send(REPEATED, b"%05d" % number)
+        await asyncio.sleep(0)
+    assert [(await client.answer()).body[-5:] for _ in range(10)] == [b"%05d" % number for number in range(10)]
+
+
+async def test_a_repeated_request_meets_every_change_of_its_route(front: Front) -> None:
+    front.deploy("shown")
+    client = await front.client()
+    assert (await client.ask(REPEATED, b"first")).status == 200
+    front.deploy("shown", jwt_key="secret")
+    assert (await client.ask(REPEATED, b"first")).status == 401
+    front.deploy("shown", type=CallType.ASYNC)
+    assert (await client.ask(REPEATED, b"first")).status == 202
+    assert [request.body for request in front.submitted] == [b"first"]
+    front.table.route_removed("demo", "/shown")
+    assert (await client.ask(REPEATED, b"first")).status == 404
+    front.deploy("shown")
+    assert (await client.ask(REPEATED, b"first")).status == 200
+
+
+@pytest.mark.parametrize("junk", [b"\r\n", b"\r\n\r\n"])
+async def test_empty_lines_around_a_request_are_no_part_of_what_is_repeated(front: Front, junk: bytes) -> None:
+    front.deploy("shown")
+    client = await front.client()
+    request = REPEATED.replace("|", "\r\n").encode() + b"\r\n\r\n"
+    for packet in (junk + request + b"first", request + b"other" + junk, request + b"third"):
+        client.writer.write(packet)
+        assert (await client.answer()).body[-5:] in (b"first", b"other", b"third")

@@ -111,16 +111,31 @@ class HttpStreamFormat:
 
     def encode(self, invocation: Invocation) -> bytes:
         """The call as `POST /call`."""
+        memo = invocation.memo
+        lines = memo.get(self) if memo is not None else None
+        if lines is None:
+            lines = self._encode_request(invocation)
+            if memo is not None:
+                memo[self] = lines
+        if invocation.stream is None:
+            framing = b"Content-Length: %d" % len(invocation.body)
+        elif invocation.content_length is not None:
+            framing = b"Content-Length: %d" % invocation.content_length
+        else:
+            framing = b"Transfer-Encoding: chunked"
+        return b"POST /call HTTP/1.1\r\nHost: localhost\r\nFn-Call-Id: %b\r\nFn-Deadline: %b\r\n%b%b\r\n\r\n" % (
+            invocation.id.encode(),
+            self._deadline(invocation.function.timeout_s),
+            lines,
+            framing,
+        )
+
+    def _encode_request(self, invocation: Invocation) -> bytes:
+        """The header lines that tell what the caller asked; nothing of them is about this one call."""
         names = self._request_names
         lines = [
-            b"POST /call HTTP/1.1\r\nHost: localhost\r\nFn-Call-Id: %b\r\nFn-Deadline: %b\r\nFn-Intent: httprequest\r\n"
-            b"Fn-Http-Method: %b\r\nFn-Http-Request-Url: %b\r\n"
-            % (
-                invocation.id.encode(),
-                self._deadline(invocation.function.timeout_s),
-                invocation.method,
-                invocation.url,
-            )
+            b"Fn-Intent: httprequest\r\nFn-Http-Method: %b\r\nFn-Http-Request-Url: %b\r\n"
+            % (invocation.method, invocation.url)
         ]
         for name, value in invocation.headers:
             prefix = names.get(name)
@@ -128,12 +143,6 @@ class HttpStreamFormat:
                 prefix = self._spell(name)
             if prefix:
                 lines.append(prefix + value + b"\r\n")
-        if invocation.stream is None:
-            lines.append(b"Content-Length: %d\r\n\r\n" % len(invocation.body))
-        elif invocation.content_length is not None:
-            lines.append(b"Content-Length: %d\r\n\r\n" % invocation.content_length)
-        else:
-            lines.append(b"Transfer-Encoding: chunked\r\n\r\n")
         return b"".join(lines)
 
     def decode(self, status: int, headers: Headers) -> tuple[int, Headers]:
