@@ -12,22 +12,24 @@ is_recent() {
     has "$1" && "$1" -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$OLDEST'.split('.'))))" 2>/dev/null
 }
 
+can_make_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+# The distribution's own interpreter first: it is built with profile-guided optimisation, and runs a call in four
+# fifths of the time that one compiled without needs (pyenv's default).
 find_python() {
-    for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
-        if is_recent "$python"; then
+    for python in ${PYTHON:-/usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11}; do
+        if is_recent "$python" && { can_make_venv "$python" || can_install_packages; }; then
             echo "$python"
             return
         fi
     done
-    die "Python $OLDEST or newer is needed: install it (on Debian 12 or newer: apt-get install python3 python3-venv) or say where it is with PYTHON=/path/to/python3"
+    die "Python $OLDEST or newer with venv is needed: install it (on Debian 12 or newer: apt-get install python3 python3-venv) or say where it is with PYTHON=/path/to/python3"
 }
 
 # Debian and Ubuntu ship Python without the part that makes virtual environments.
 need_venv() {
-    "$1" -c 'import ensurepip, venv' 2>/dev/null && return
-    package=$("$1" -c 'import sys; print(f"python{sys.version_info.major}.{sys.version_info.minor}-venv")')
-    can_install_packages || die "$1 can't make virtual environments: install the package $package"
-    scripts/apt-install.sh "$package"
+    can_make_venv "$1" && return
+    scripts/apt-install.sh "$("$1" -c 'import sys; print(f"python{sys.version_info.major}.{sys.version_info.minor}-venv")')"
 }
 
 works() { .venv/bin/python -m pip --version >/dev/null 2>&1; }
