@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     max_parallel_starts: Annotated[int, Field(ge=1)] = Field(
         4, description="Containers that are created and started at the same time."
     )
+    max_spares: Natural = Field(
+        16, description="Containers kept created, not started, for functions in use; one a function. 0: none."
+    )
     max_waiting_per_function: Annotated[int, Field(ge=1)] = Field(
         10_000, description="Sync calls that may wait for one function on this node; beyond: 503."
     )

@@ -111,6 +111,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             AgentOptions(
                 queue_timeout_s=settings.queue_timeout_s,
                 max_waiting=settings.max_waiting_per_function,
+                max_spares=settings.max_spares,
                 max_response_bytes=settings.max_response_bytes,
                 max_log_bytes=settings.max_log_bytes,
             ),
@@ -118,7 +119,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             observe=recorder.observe,
         )
         table.on_changed = agent.pool.adopt
-        table.on_retired = agent.pool.retire
+        table.on_retired = agent.retire
         calls = Calls(
             store,
             queue,

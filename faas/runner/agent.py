@@ -34,6 +34,7 @@ from faas.runner.cold import ColdRun
 from faas.runner.container import ContainerState, HotContainer
 from faas.runner.invocation import State
 from faas.runner.pool import Pool
+from faas.runner.spares import Spares
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class AgentOptions:
 
     queue_timeout_s: float
     max_waiting: int
+    max_spares: int
     max_response_bytes: int
     max_log_bytes: int
 
@@ -101,6 +103,11 @@ class Agent:
         self._is_closing = False
         self._is_giving_up = False
         self._all_ended = asyncio.Event()
+        self._spares = Spares(
+            lambda function: launcher.create_ahead(function, self),
+            lambda created: self._until_done(lambda: launcher.remove(created, self)),
+            limit=options.max_spares,
+        )
         self.pool = Pool(capacity, self, max_waiting=options.max_waiting, on_evicted=metrics.container_evicted)
         self.running: dict[str, Invocation] = {}
         """Every call that has not ended, waiting ones too, by id."""
@@ -161,6 +168,11 @@ class Agent:
                 f"The change was not made, {function} goes on as it was: no container started with it. {errors[0]}"
             )
 
+    def retire(self, key: str) -> None:
+        """A function was replaced or removed."""
+        self.pool.retire(key)
+        self._tasks.spawn(self._spares.discard(key), name="discard spare")
+
     async def sweep_forever(self) -> None:
         """Look after all time limits: of calls that run, of calls in line, of idle containers."""
         while True:
@@ -202,6 +214,7 @@ class Agent:
         left = list(self.running.values())
         for invocation in left:
             self.stop(invocation, KilledError("This node is shutting down; the call was killed"))
+        self._tasks.spawn(self._spares.close(), name="close spares")
         await self._tasks.wait(timeout_s=max(grace_s, CLOSE_S))
         self._is_giving_up = True
         await self._tasks.cancel()
@@ -371,7 +384,7 @@ class Agent:
     async def _launch(self, container: HotContainer) -> None:
         error: FaasError
         try:
-            await self._launcher.open(container, self)
+            await self._launcher.open(container, self, self._spares.take(container.function.key))
         except FaasError as failure:
             error = failure
         except Exception:
@@ -381,6 +394,8 @@ class Agent:
             self._metrics.container_started(container.timings.create_s + container.timings.start_s)
             container.opened.set_result(None)
             self.pool.launched(container)
+            if not self._is_closing:
+                self._tasks.spawn(self._spares.refill(container.function), name=f"spare/{container.function}")
             return
         self._metrics.container_start_failed()
         if isinstance(error, StartFailedError):

@@ -137,6 +137,14 @@ class HotContainer:
         assert self.engine is not None
         await self.engine.start()
 
+    async def start_over(self) -> None:
+        """Forget an engine's container that could not be started, once its streams are closed."""
+        if self.stdio_or_none is not None:
+            self.stdio_or_none.close()
+            await self.ended
+        self.ended = asyncio.get_running_loop().create_future()
+        self.engine = self.stdio_or_none = self.socket_dir_or_none = None
+
     async def pause(self) -> None:
         """Pause its processes, where the engine can."""
         engine: object = self.engine

@@ -11,12 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from faas.clock import monotonic
-from faas.errors import FaasError, ImageGoneError, ImageNotAvailableError, StartFailedError, StartTimeoutError
+from faas.errors import (
+    EngineError,
+    FaasError,
+    ImageGoneError,
+    ImageNotAvailableError,
+    StartFailedError,
+    StartTimeoutError,
+)
 from faas.ids import new_id
 from faas.models import FormatName, PullPolicy
 from faas.runner.executors.base import ContainerSpec, Limits
 from faas.runner.formats import default
 from faas.runner.formats.base import SOCKET_DIR_IN_CONTAINER
+from faas.runner.invocation import LaunchTimings
+from faas.runner.spares import Created
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from faas.runner.executors.base import Container, Executor, Image, OutputReceiver, Stdio
     from faas.runner.formats.base import HotFormat
     from faas.runner.functions import Function
-    from faas.runner.invocation import Invocation, LaunchTimings
+    from faas.runner.invocation import Invocation
 
 __all__ = ["Launcher", "LauncherOptions"]
 
@@ -72,38 +81,72 @@ class Launcher:
         self._starts = asyncio.Semaphore(options.max_parallel_starts)
         self.formats = formats
 
-    async def open(self, container: HotContainer, holder: Holder) -> None:
-        """Bring a hot container to the point where it can run a call.
+    async def open(self, container: HotContainer, holder: Holder, spare: Created | None) -> None:
+        """Bring a hot container to the point where it can run a call, from what was created ahead if there is that.
 
         On `FaasError` or cancellation the container is left for `close`, whatever was made of it.
         """
-        function, timings = container.function, container.timings
+        async with self._starts:
+            if spare is not None:
+                try:
+                    await self._start(container, spare)
+                except EngineError as error:
+                    # Somebody may have removed it since; what is made now shows whether it is that.
+                    logger.info("spare_not_started", extra={"error": error.message})
+                    await self.remove(spare, holder)
+                    await container.start_over()
+                else:
+                    return
+            function = container.function
+            await self._start(container, await self._create_hot(function, holder, container.timings))
+
+    async def create_ahead(self, function: Function, holder: Holder) -> Created:
+        """Create a container for a later `open`."""
+        async with self._starts:
+            return await self._create_hot(function, holder, LaunchTimings())
+
+    async def remove(self, created: Created, holder: Holder) -> None:
+        """Remove a container that serves nobody, and its folder."""
+        await created.engine.remove()
+        holder.containers.discard(created.engine.id)
+        if created.socket_dir is not None:
+            await asyncio.to_thread(shutil.rmtree, created.socket_dir, ignore_errors=True)
+            holder.socket_dirs.discard(created.socket_dir.name)
+
+    async def _create_hot(self, function: Function, holder: Holder, timings: LaunchTimings) -> Created:
+        hot_format = self.formats[function.format]
         image = await self._image(function, timings)
-        needs_dir = container.format.needs_socket_dir
-        if needs_dir:
-            container.socket_dir_or_none = folder = self._make_socket_dir()
-            holder.socket_dirs.add(folder.name)
+        folder = self._make_socket_dir(holder) if hot_format.needs_socket_dir else None
         spec = self._spec(
             function,
             image,
-            env=container.format.container_env(function),
-            with_stdin=container.format.needs_stdin,
-            mounts={container.socket_dir: SOCKET_DIR_IN_CONTAINER} if needs_dir else {},
+            env=hot_format.container_env(function),
+            with_stdin=hot_format.needs_stdin,
+            mounts={folder: SOCKET_DIR_IN_CONTAINER} if folder is not None else {},
         )
-        async with self._starts:
-            container.engine = await self._create(spec, function, timings)
-            holder.containers.add(container.engine.id)
-            container.stdio_or_none = await container.engine.attach(container)
-            began = monotonic()
-            try:
-                async with asyncio.timeout(self._options.start_timeout_s):
-                    channel = await container.format.open(container)
-            except TimeoutError as error:
-                raise StartTimeoutError(
-                    "Container initialization timed out: it was not ready within"
-                    f" {self._options.start_timeout_s:g} s (start_timeout_s)"
-                ) from error
-            timings.start_s = monotonic() - began
+        try:
+            engine = await self._create(spec, function, timings)
+        except BaseException:
+            if folder is not None:
+                folder.rmdir()
+                holder.socket_dirs.discard(folder.name)
+            raise
+        holder.containers.add(engine.id)
+        return Created(engine, folder)
+
+    async def _start(self, container: HotContainer, created: Created) -> None:
+        container.engine, container.socket_dir_or_none = created.engine, created.socket_dir
+        container.stdio_or_none = await created.engine.attach(container)
+        began = monotonic()
+        try:
+            async with asyncio.timeout(self._options.start_timeout_s):
+                channel = await container.format.open(container)
+        except TimeoutError as error:
+            raise StartTimeoutError(
+                "Container initialization timed out: it was not ready within"
+                f" {self._options.start_timeout_s:g} s (start_timeout_s)"
+            ) from error
+        container.timings.start_s = monotonic() - began
         slot = container.take_slot()
         slot.opened(channel)
         container.free_slot(slot)
@@ -218,8 +261,9 @@ class Launcher:
             mounts=mounts or {},
         )
 
-    def _make_socket_dir(self) -> Path:
+    def _make_socket_dir(self, holder: Holder) -> Path:
         folder = self._options.socket_root / new_id()
+        holder.socket_dirs.add(folder.name)
         folder.mkdir()
         # The container's user, whoever that is, makes its socket here; the root folder above is ours alone.
         folder.chmod(0o777)

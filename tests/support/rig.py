@@ -194,6 +194,7 @@ async def running_rig(
     values = {
         "queue_timeout_s": 5.0,
         "max_waiting": 100,
+        "max_spares": 0,
         "max_response_bytes": 10 * 1024 * 1024,
         "max_log_bytes": 4096,
         **options,
