@@ -20,7 +20,6 @@ from faas.errors import ShuttingDownError, StartupError
 from faas.ids import new_id
 from faas.metrics import Metrics
 from faas.models import CallResult, FormatName
-from faas.queue.redis import open_redis_queue
 from faas.queue.sql import SqlQueue
 from faas.queue.worker import Worker
 from faas.recorder import Recorder
@@ -270,6 +269,9 @@ def _own_data_dir(data_dir: Path) -> Iterator[str]:
 @asynccontextmanager
 async def _open_queue(settings: Settings, store: Store) -> AsyncIterator[CallQueue]:
     if not settings.queue_url.startswith("sql:"):
+        # redis-py takes 6 MiB, which a node without Redis saves.
+        from faas.queue.redis import open_redis_queue
+
         async with open_redis_queue(settings.queue_url) as redis_queue:
             yield redis_queue
         return

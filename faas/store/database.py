@@ -25,7 +25,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from faas.errors import StoreUnavailableError
-from faas.store.failures import FOREIGN, translated
+from faas.store.failures import foreign, translated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -182,7 +182,7 @@ class Database:
         try:
             async with self.engine.begin() as connection:
                 return await connection.run_sync(_run, jobs)
-        except FOREIGN as error:
+        except foreign() as error:
             raise translated(error) from error
 
     async def _transact_in_thread(self, jobs: Sequence[_Job[Any]]) -> list[Any]:
@@ -195,7 +195,7 @@ class Database:
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, transact)
-        except FOREIGN as error:
+        except foreign() as error:
             raise translated(error) from error
 
 

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import logging
+import sys
+from typing import TypeAlias
 
-import asyncpg
 from sqlalchemy import exc
 
 from faas.errors import FaasError, InternalError, StoreUnavailableError
 
-__all__ = ["FOREIGN", "translated"]
+__all__ = ["foreign", "translated"]
 
 logger = logging.getLogger(__name__)
 
+_Table: TypeAlias = tuple[tuple[type[Exception], type[FaasError]], ...]
+
 # The first row that fits counts. Below a statement's own faults (ours, always) only a database remains that is gone,
 # full, locked, shutting down, or refuses us.
-_TABLE: tuple[tuple[type[Exception], type[FaasError]], ...] = (
+_TABLE: _Table = (
     (exc.IntegrityError, InternalError),
     (exc.ProgrammingError, InternalError),
     (exc.DataError, InternalError),
     (exc.DBAPIError, StoreUnavailableError),
     (exc.TimeoutError, StoreUnavailableError),  # no free connection in time
     (exc.SQLAlchemyError, InternalError),
-    (asyncpg.PostgresError, StoreUnavailableError),  # while connecting SQLAlchemy lets these through
-    (asyncpg.InterfaceError, StoreUnavailableError),
     (OSError, StoreUnavailableError),
 )
 
-FOREIGN = tuple(foreign for foreign, _ in _TABLE)
+
+def foreign() -> tuple[type[Exception], ...]:
+    """All that the database and its driver are known to raise; for an `except` clause."""
+    return tuple(theirs for theirs, _ in _table())
 
 
 def translated(error: Exception) -> FaasError:
-    """The error of ours for one of `FOREIGN`; its message never has a statement's parameters, which may be secrets."""
-    ours = next(ours for foreign, ours in _TABLE if isinstance(error, foreign))
+    """The error of ours for one of `foreign()`; its message never has a statement's parameters: they may be secrets."""
+    ours = next(ours for theirs, ours in _table() if isinstance(error, theirs))
     if ours is StoreUnavailableError:
         cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
         return StoreUnavailableError(f"The database does not answer: {cause}")
     logger.error("database_failed", exc_info=error)
     return InternalError()
+
+
+def _table() -> _Table:
+    # Not imported for the names of its errors: who has met one has asyncpg already, a node on SQLite saves its 3 MiB.
+    asyncpg = sys.modules.get("asyncpg")
+    if asyncpg is None:
+        return _TABLE
+    # What SQLAlchemy lets through while it connects.
+    return (*_TABLE, (asyncpg.PostgresError, StoreUnavailableError), (asyncpg.InterfaceError, StoreUnavailableError))
