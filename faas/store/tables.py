@@ -1,4 +1,5 @@
-"""The tables, drawn once for both databases; `migrations/` makes them, a test holds the two together.
+"""The tables, drawn once for both databases. A new database is made from here, `migrations/` bring an older one to the
+same; a test holds the two together.
 
 apps 1--n routes
 calls 1--n call_attempts
@@ -31,6 +32,7 @@ from faas.store.columns import HeaderPairs, PlainText, UtcDateTime
 __all__ = [
     "IS_FINAL",
     "IS_UNFINISHED",
+    "REVISION",
     "apps",
     "call_attempts",
     "call_logs",
@@ -41,6 +43,9 @@ __all__ = [
     "queued_calls",
     "routes",
 ]
+
+REVISION = "0001"
+"""The migration that ends in this drawing."""
 
 IS_UNFINISHED = "status IN ('delayed', 'queued', 'running')"
 IS_FINAL = "status IN ('success', 'error', 'cancelled')"
