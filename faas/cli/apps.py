@@ -13,7 +13,7 @@ from faas.cli.values import parse_pairs
 
 __all__ = ["apps"]
 
-apps = typer.Typer(help="Apps: named groups of routes with a configuration.", no_args_is_help=True)
+apps = typer.Typer()
 config = typer.Typer(help="An app's configuration: environment variables of all its functions.", no_args_is_help=True)
 apps.add_typer(config, name="config")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["calls", "print_result", "wait_for"]
 
-calls = typer.Typer(help="Calls: their state, result and log.", no_args_is_help=True)
+calls = typer.Typer()
 
 FOLLOW_INTERVAL_S = 1.0
 LONG_POLL_S = 20.0

@@ -6,15 +6,24 @@ import sys
 
 import typer
 
-from faas.cli.apps import apps
-from faas.cli.call import call
-from faas.cli.calls import calls
 from faas.cli.exits import ExitCode
-from faas.cli.lazy import lazy
-from faas.cli.routes import routes
-from faas.cli.version import version
+from faas.cli.lazy import lazy_command, lazy_group
 
 __all__ = ["app", "run"]
+
+COMMANDS = {
+    "serve": "Run a node.",
+    "call": "Run a function.",
+    "config": "Print what `faas serve` would run with.",
+    "doctor": "Check this machine, say what to fix.",
+    "version": "Show the version of this command, and of the server when it answers.",
+}
+NOUNS = {
+    "apps": "Apps: named groups of routes with a configuration.",
+    "routes": "Routes: one function each.",
+    "calls": "Calls: their state, result and log.",
+}
+"""Each is a module of this package, with what it says of itself in `faas --help`."""
 
 app = typer.Typer(
     name="faas",
@@ -30,18 +39,10 @@ def _filled_in_later() -> None:
     """The body comes with the options."""
 
 
-app.command("serve", cls=lazy("faas.cli.serve", "serve"), help="Run a node.")(_filled_in_later)
-app.command("call")(call)
-app.add_typer(apps, name="apps")
-app.add_typer(routes, name="routes")
-app.add_typer(calls, name="calls")
-app.command("config", cls=lazy("faas.cli.config", "config"), help="Print what `faas serve` would run with.")(
-    _filled_in_later
-)
-app.command("doctor", cls=lazy("faas.cli.doctor", "doctor"), help="Check this machine, say what to fix.")(
-    _filled_in_later
-)
-app.command("version")(version)
+for name, text in COMMANDS.items():
+    app.command(name, cls=lazy_command(f"faas.cli.{name}", name), help=text)(_filled_in_later)
+for name, text in NOUNS.items():
+    app.add_typer(typer.Typer(), name=name, cls=lazy_group(f"faas.cli.{name}", name), help=text, no_args_is_help=True)
 
 
 def run() -> None:

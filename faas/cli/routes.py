@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["routes"]
 
-routes = typer.Typer(help="Routes: one function each.", no_args_is_help=True)
+routes = typer.Typer()
 config = typer.Typer(help="A route's configuration: environment variables of its function.", no_args_is_help=True)
 headers = typer.Typer(help="A route's headers: set on each of its answers.", no_args_is_help=True)
 routes.add_typer(config, name="config")
