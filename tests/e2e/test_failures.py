@@ -313,6 +313,8 @@ async def test_an_image_that_was_removed_is_named(
             url = app.deploy(path, reference, format=format_, idle_timeout=1)
             assert (await client.post(url, content=b"x")).content == b"x"
             await wait_until(lambda path=path: not app.containers(path), timeout_s=GONE_TIMEOUT_S)
+            for ahead in app.node.containers(app=app.name, route=path):
+                docker_client.remove_container(ahead["Id"], force=True)
         finally:
             docker_client.remove_image(reference, force=True)
 

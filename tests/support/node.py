@@ -224,8 +224,8 @@ class App:
         self._paths.discard(path)
 
     def containers(self, path: str) -> list[dict[str, Any]]:
-        """A route's containers in any state."""
-        return self.node.containers(app=self.name, route=path)
+        """A route's containers in any state, but the one that was created ahead."""
+        return [one for one in self.node.containers(app=self.name, route=path) if one["State"] != "created"]
 
     def running(self, path: str) -> list[str]:
         """Ids of a route's containers whose process runs."""
