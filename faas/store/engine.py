@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
 
 from faas.errors import StoreUnavailableError
 from faas.store.apps import Apps
 from faas.store.calls import CallRecords
 from faas.store.database import WRITES, Database
-from faas.store.migrate import migrate
+from faas.store.migrate import bring_up_to_date
 from faas.store.routes import Routes
 from faas.tasks import TaskSet
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
 __all__ = ["Store", "open_store"]
@@ -58,11 +56,6 @@ class Store:
         self.routes = Routes(database)
         self.calls = CallRecords(database)
 
-    @property
-    def engine(self) -> AsyncEngine:
-        """SQLAlchemy's engine, for what has no place here; mind that SQLite has one writer."""
-        return self.database.engine
-
     async def ping(self) -> None:
         """Return when the database answers; `StoreUnavailableError` when it does not."""
         await self.database.ping()
@@ -76,11 +69,10 @@ async def open_store(url: str) -> AsyncIterator[Store]:
     be reached and `SchemaTooNewError` when a newer faas has been at it.
     """
     usable = _usable(url)
-    engine = _engine(usable)
     async with TaskSet("store") as tasks:
-        database = Database(engine, tasks, sqlite_writer=_sqlite_writer(usable))
+        database = Database(_engine(usable), tasks, sqlite_writer=_sqlite_writer(usable))
         try:
-            await migrate(engine.execution_options(**{WRITES: True}))
+            await database.write(bring_up_to_date)
             yield Store(database)
         finally:
             await database.close()
@@ -111,7 +103,7 @@ def _make_private_file(path: Path) -> None:
         raise StoreUnavailableError(f"The database file can't be written: {error}") from error
 
 
-def _engine(url: URL) -> AsyncEngine:
+def _engine(url: URL) -> Engine:
     common: dict[str, Any] = {
         "hide_parameters": True,
         "max_overflow": POOL_OVERFLOW,
@@ -124,9 +116,9 @@ def _engine(url: URL) -> AsyncEngine:
             "command_timeout": STATEMENT_TIMEOUT_S,
             "server_settings": {"application_name": "faas", "timezone": "UTC"},
         }
-        return create_async_engine(url, connect_args=connect, **common)
-    engine = create_async_engine(url, connect_args=SQLITE_CONNECT, **common)
-    _teach_sqlite(engine.sync_engine)
+        return create_engine(url, connect_args=connect, **common)
+    engine = create_engine(url, connect_args=SQLITE_CONNECT, **common)
+    _teach_sqlite(engine)
     return engine
 
 

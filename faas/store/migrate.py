@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, select, text
 
 from faas.errors import SchemaTooNewError
-from faas.store.failures import foreign, translated
 from faas.store.tables import REVISION, metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ["migrate", "upgrade"]
+__all__ = ["bring_up_to_date"]
 
 ADVISORY_LOCK = 0x66616173
 """PostgreSQL's lock that nodes which start together take in turn ("faas" in ASCII)."""
@@ -33,16 +31,8 @@ _alembic_version = Table(
 )
 
 
-async def migrate(engine: AsyncEngine) -> None:
-    """Make or upgrade the schema in one transaction; raises `SchemaTooNewError` and changes nothing then."""
-    try:
-        async with engine.begin() as connection:
-            await connection.run_sync(_bring_up_to_date)
-    except foreign() as error:
-        raise translated(error) from error
-
-
-def _bring_up_to_date(connection: Connection) -> None:
+def bring_up_to_date(connection: Connection) -> None:
+    """Make or upgrade the schema, in the caller's transaction; raises `SchemaTooNewError`."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
     if not inspect(connection).has_table(_alembic_version.name):
@@ -50,11 +40,10 @@ def _bring_up_to_date(connection: Connection) -> None:
         _alembic_version.create(connection)
         connection.execute(insert(_alembic_version).values(version_num=REVISION))
     elif connection.execute(select(_alembic_version.c.version_num)).scalars().all() != [REVISION]:
-        upgrade(connection)
+        _upgrade(connection)
 
 
-def upgrade(connection: Connection) -> None:
-    """Run the migrations that the database does not have yet."""
+def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext

@@ -228,7 +228,7 @@ async def test_cancelled_callers_leave_every_connection_in_the_pool(store: Store
     assert any(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     assert [o for o in outcomes if isinstance(o, Exception)] == []
     # What had begun goes on to its end without its caller.
-    pool: QueuePool = store.engine.pool  # type: ignore[assignment]
+    pool: QueuePool = store.database.engine.pool  # type: ignore[assignment]
     await wait_until(lambda: pool.checkedout() == 0)
     await store.ping()
     # Half of a unit of work is never there: each call has its request, each route its app.

@@ -19,7 +19,7 @@ from faas.store.tables import metadata
 from tests.support.services import free_port
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from collections.abc import Callable
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -29,10 +29,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-async def execute(engine: AsyncEngine, statement: str) -> list[tuple[object, ...]]:
-    async with engine.begin() as connection:
-        result = await connection.execute(text(statement))
+def execute(statement: str) -> Callable[[Connection], list[tuple[object, ...]]]:
+    """A unit of work for a database."""
+
+    def work(connection: Connection) -> list[tuple[object, ...]]:
+        result = connection.execute(text(statement))
         return [tuple(row) for row in result] if result.returns_rows else []
+
+    return work
 
 
 def schema_of(connection: Connection) -> dict[str, object]:
@@ -58,18 +62,19 @@ def schema_of(connection: Connection) -> dict[str, object]:
 
 
 async def test_a_new_database_and_a_migrated_one_are_the_same(database_url: str) -> None:
-    async with open_store(database_url) as store, store.engine.begin() as connection:
-        new = await connection.run_sync(schema_of)
-        revision = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one()
+    revision = execute("SELECT version_num FROM alembic_version")
+    async with open_store(database_url) as store:
+        new = await store.database.read(schema_of)
+        drawn = await store.database.read(revision)
         # Back to where Alembic has everything to do.
-        await connection.run_sync(metadata.drop_all)
-        await connection.execute(text("DELETE FROM alembic_version"))
-    async with open_store(database_url) as store, store.engine.connect() as connection:
-        migrated = await connection.run_sync(schema_of)
-        newest = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one()
+        await store.database.write(metadata.drop_all)
+        await store.database.write(execute("DELETE FROM alembic_version"))
+    async with open_store(database_url) as store:
+        migrated = await store.database.read(schema_of)
+        newest = await store.database.read(revision)
     assert set(metadata.tables) < set(new)
     assert migrated == new
-    assert newest == revision, "`REVISION` in faas/store/tables.py is to name the newest migration"
+    assert newest == drawn, "`REVISION` in faas/store/tables.py is to name the newest migration"
 
 
 def test_a_database_that_is_up_to_date_is_opened_without_alembic(sqlite_url: str) -> None:
@@ -83,7 +88,7 @@ def test_a_database_that_is_up_to_date_is_opened_without_alembic(sqlite_url: str
         "print(*sys.modules)"
     )
     listed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert {"alembic", "mako"} & set(listed.stdout.split()) == set()
+    assert {"alembic", "mako", "sqlalchemy.orm"} & set(listed.stdout.split()) == set()
 
 
 async def test_ten_nodes_may_start_on_one_empty_database_together(database_url: str) -> None:
@@ -99,7 +104,7 @@ async def test_ten_nodes_may_start_on_one_empty_database_together(database_url: 
 async def test_a_newer_schema_is_refused_and_left_alone(database_url: str) -> None:
     async with open_store(database_url) as store:
         await store.apps.insert(App(name="demo"))
-        await execute(store.engine, "UPDATE alembic_version SET version_num = '9999'")
+        await store.database.write(execute("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaTooNewError, match="revision 9999") as caught:
         async with open_store(database_url):
             pass
@@ -108,12 +113,13 @@ async def test_a_newer_schema_is_refused_and_left_alone(database_url: str) -> No
 
 async def test_sqlite_is_durable_private_and_keeps_its_references(sqlite_url: str) -> None:
     async with open_store(sqlite_url) as store:
-        settings = [
-            (await execute(store.engine, f"PRAGMA {name}"))[0][0]
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        ]
-        full = 2
-        assert settings == ["wal", full, 1, 5000]
+        for run in (store.database.read, store.database.write):
+            settings = [
+                (await run(execute(f"PRAGMA {name}")))[0][0]
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            ]
+            full = 2
+            assert settings == ["wal", full, 1, 5000]
     path = make_url(sqlite_url).database
     assert path is not None
     assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
