@@ -33,6 +33,9 @@ MAX_PATH = 512
 MAX_NUMBER = 2**31 - 1
 """What every database and IronFunctions' own types can hold."""
 
+MAX_PER_CONTAINER = 1000
+"""Calls at the same time in one container; each has a connection of its own."""
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 _ENV_NAME = re.compile(r"[^=]+\Z")
@@ -82,6 +85,10 @@ class RoutePatch:
     format: str = ""
     pull: str = ""
     max_concurrency: int = 0
+    concurrency: int = 0
+    min_warm: int = 0
+    freeze_ms: int = 0
+    stream_idle_s: int = 0
     timeout_s: int = 0
     idle_timeout_s: int = 0
     jwt_key: str = ""
@@ -94,7 +101,7 @@ class RoutePatch:
         """The route with this patch applied, not yet validated; raises `ValidationError` for unknown words."""
         problems: list[str] = []
         changes: dict[str, Any] = {name: _DEFAULTS[name] for name in self.reset}
-        for name in ("image", "memory_mib", "cpus", "max_concurrency", "timeout_s", "idle_timeout_s", "jwt_key"):
+        for name in _PLAIN:
             if value := getattr(self, name):
                 changes[name] = value
         for name, words, label in _WORDS:
@@ -111,6 +118,12 @@ class RoutePatch:
             raise ValidationError(problems, nesting=2)
         return replace(route, **changes)
 
+
+_PLAIN = (
+    *("image", "memory_mib", "cpus", "max_concurrency", "concurrency", "min_warm", "freeze_ms", "stream_idle_s"),
+    *("timeout_s", "idle_timeout_s", "jwt_key"),
+)
+"""Fields whose value is taken as it is given."""
 
 _WORDS: tuple[tuple[str, type[StrEnum], str], ...] = (
     ("type", CallType, "Type"),
@@ -330,6 +343,10 @@ def _number_problems(route: Route, limits: Limits) -> list[str]:
     for name, value, maximum in (
         ("memory", route.memory_mib, MAX_NUMBER),
         ("max_concurrency", route.max_concurrency, MAX_NUMBER),
+        ("concurrency", route.concurrency, MAX_PER_CONTAINER),
+        ("min_warm", route.min_warm, total_mib // max(route.memory_mib, 1) if total_mib else MAX_NUMBER),
+        ("freeze_ms", route.freeze_ms, MAX_NUMBER),
+        ("stream_idle_s", route.stream_idle_s, limits.max_timeout_s or MAX_NUMBER),
         ("timeout", route.timeout_s, limits.max_timeout_s or MAX_NUMBER),
         ("idle_timeout", route.idle_timeout_s, limits.max_idle_timeout_s or MAX_NUMBER),
     ):

@@ -143,6 +143,20 @@ class Route:
             "Negative idle timeout": self.idle_timeout_s < 0,
             "Negative memory": self.memory_mib < 0,
             "Negative cpus": self.cpus < 0,
+            "Concurrency must be at least 1": self.concurrency < 1,
+            "Negative min_warm": self.min_warm < 0,
+            "Negative freeze_ms": self.freeze_ms < 0,
+            "Negative stream_idle_s": self.stream_idle_s < 0,
+            "concurrency: only containers of format http-stream take more than one call at a time": (
+                self.concurrency > 1 and self.format is not FormatName.HTTP_STREAM
+            ),
+            "min_warm: format default has no containers to keep": (
+                self.min_warm > 0 and self.format is FormatName.DEFAULT
+            ),
+            "freeze_ms: format default has no containers to pause": (
+                self.freeze_ms > 0 and self.format is FormatName.DEFAULT
+            ),
+            "min_warm: more than max_concurrency allows": 0 < self.max_concurrency < self.min_warm,
         }
         return [message for message, is_wrong in checks.items() if is_wrong]
 

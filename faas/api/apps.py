@@ -10,6 +10,7 @@ from faas.errors import (
     AppHasRoutesError,
     AppNotFoundError,
     BodyTooLargeError,
+    ChangeNotStartedError,
     ImmutableFieldError,
     InvalidJSONError,
     InvalidRequestError,
@@ -49,7 +50,16 @@ async def get_app(catalog: CatalogDep, app_name: str) -> AppAnswer:
 @router.patch(
     "/{app_name}",
     summary="Change an app's configuration",
-    responses=errors(InvalidJSONError, ValidationError, ImmutableFieldError, AppNotFoundError, BodyTooLargeError),
+    responses=errors(
+        *(
+            InvalidJSONError,
+            ValidationError,
+            ImmutableFieldError,
+            ChangeNotStartedError,
+            AppNotFoundError,
+            BodyTooLargeError,
+        )
+    ),
 )
 async def update_app(catalog: CatalogDep, app_name: str, body: AppEnvelope) -> AppAnswer:
     """Keys are added or replaced, an empty value deletes its key, the others stay."""

@@ -10,6 +10,7 @@ from faas.api.services import CatalogDep
 from faas.errors import (
     AppNotFoundError,
     BodyTooLargeError,
+    ChangeNotStartedError,
     EngineUnavailableError,
     ImageNotAvailableError,
     ImageUnusableError,
@@ -79,12 +80,13 @@ async def get_route(catalog: CatalogDep, app_name: str, path: str) -> RouteAnswe
 @router.patch(
     "/apps/{app_name}/routes/{path:path}",
     summary="Change a route",
-    responses=errors(*BODY_ERRORS, ImmutableFieldError, AppNotFoundError, RouteNotFoundError),
+    responses=errors(*BODY_ERRORS, ImmutableFieldError, ChangeNotStartedError, AppNotFoundError, RouteNotFoundError),
 )
 async def update_route(catalog: CatalogDep, app_name: str, path: str, body: RouteEnvelope) -> RouteAnswer:
     """What is given replaces, what is not (or is zero or empty) stays, an explicit `null` goes back to the default.
 
-    Giving `image` or `pull` has the image looked for again, also when the name is the same.
+    Giving `image` or `pull` has the image looked for again, also when the name is the same. When the route's
+    containers are in use, new ones are started before the change is made; the old ones serve until then.
     """
     wanted = _route_of(body)
     if wanted.path:

@@ -107,6 +107,16 @@ class RouteRequest(_Request):
     type: str | None = Field(None, description="`sync` (default) or `async`.")
     format: str | None = Field(None, description="`default`, `http` or `http-stream`.")
     max_concurrency: int | None = Field(None, description="Containers on one node. Default 0: bounded by memory.")
+    concurrency: int | None = Field(
+        None, description="Calls at the same time in one container, format `http-stream` only. Default 1."
+    )
+    min_warm: int | None = Field(None, description="Containers that each node keeps ready. Default 0.")
+    freeze_ms: int | None = Field(
+        None, description="Milliseconds after which an idle container is paused until the next call. Default 0, never."
+    )
+    stream_idle_s: int | None = Field(
+        None, description="Longest silence, in seconds, within an answer that has begun. Default 0, no limit."
+    )
     timeout: int | None = Field(None, description="Seconds that a call may run. Default 30.")
     idle_timeout: int | None = Field(None, description="Seconds that a hot container is kept idle. Default 30.")
     pull: str | None = Field(None, description="`missing` (default), `always` or `never`.")
@@ -126,6 +136,10 @@ class RouteRequest(_Request):
             format=self.format or "",
             pull=self.pull or "",
             max_concurrency=self.max_concurrency or 0,
+            concurrency=self.concurrency or 0,
+            min_warm=self.min_warm or 0,
+            freeze_ms=self.freeze_ms or 0,
+            stream_idle_s=self.stream_idle_s or 0,
             timeout_s=self.timeout or 0,
             idle_timeout_s=self.idle_timeout or 0,
             jwt_key=self.jwt_key or "",
@@ -145,6 +159,10 @@ _RESETTABLE = {
     "type": "type",
     "format": "format",
     "max_concurrency": "max_concurrency",
+    "concurrency": "concurrency",
+    "min_warm": "min_warm",
+    "freeze_ms": "freeze_ms",
+    "stream_idle_s": "stream_idle_s",
     "timeout": "timeout_s",
     "idle_timeout": "idle_timeout_s",
     "pull": "pull",
@@ -174,6 +192,10 @@ class RouteView(_Answer):
     config: dict[str, str]
     has_jwt_key: bool = Field(description="Whether callers need a token; the key itself is never shown.")
     cpus: float
+    concurrency: int
+    min_warm: int
+    freeze_ms: int
+    stream_idle_s: int
     pull: PullPolicy
     image_digest: str = Field(description="What the image's name meant when it was last given.")
     created_at: datetime | None
@@ -196,6 +218,10 @@ class RouteView(_Answer):
             config=dict(route.config),
             has_jwt_key=bool(route.jwt_key),
             cpus=route.cpus,
+            concurrency=route.concurrency,
+            min_warm=route.min_warm,
+            freeze_ms=route.freeze_ms,
+            stream_idle_s=route.stream_idle_s,
             pull=route.pull,
             image_digest=route.image_digest,
             created_at=route.created_at,

@@ -49,6 +49,10 @@ class RouteJSON(TypedDict, total=False):
     type: str
     format: str
     max_concurrency: int
+    concurrency: int
+    min_warm: int
+    freeze_ms: int
+    stream_idle_s: int
     timeout: int
     idle_timeout: int
     pull: str

@@ -9,9 +9,9 @@ from faas.cli.apps import AppName, ConfigPairs
 from faas.cli.errors import ClientError
 from faas.cli.inspecting import print_property
 from faas.cli.output import Output, print_json, print_note, print_record, print_table
+from faas.cli.route_options import with_route_options
 from faas.cli.session import Session, with_session
 from faas.cli.values import parse_duration_s, parse_headers, parse_pairs, route_path
-from faas.models import CallType, FormatName, PullPolicy
 
 if TYPE_CHECKING:
     from faas.cli.client import RouteJSON
@@ -30,27 +30,10 @@ DEFAULT_LIFETIME = "1h"
 Path = Annotated[str, typer.Argument(metavar="PATH", help="The route's path, for example /hello.", parser=route_path)]
 Image = Annotated[str, typer.Argument(metavar="IMAGE", help="The container image.")]
 ImageOption = Annotated[str | None, typer.Option("--image", "-i", metavar="IMAGE", help="The container image.")]
-Memory = Annotated[int | None, typer.Option("--memory", "-m", metavar="MIB", help="Memory limit in MiB. Server: 128.")]
-Cpus = Annotated[float | None, typer.Option(metavar="N", help="CPUs' worth of time; 0: no limit. Server: 0.")]
-Type = Annotated[CallType | None, typer.Option("--type", "-t", help="Whether callers wait or poll. Server: sync.")]
-Format = Annotated[FormatName | None, typer.Option("--format", "-f", help="The function's contract. Server: default.")]
-Timeout = Annotated[
-    int | None,
-    typer.Option(metavar="DURATION", parser=parse_duration_s, help="Longest run: 30, 90s, 5m ... Server: 30s."),
-]
-IdleTimeout = Annotated[
-    int | None,
-    typer.Option(metavar="DURATION", parser=parse_duration_s, help="Idle time of a hot container. Server: 30s."),
-]
-MaxConcurrency = Annotated[
-    int | None, typer.Option(metavar="N", help="Containers at the same time on a node; 0: as memory allows. Server: 0.")
-]
 Headers = Annotated[
     list[str] | None,
     typer.Option("--header", "-H", metavar="KEY=VALUE", help="A header of each answer; repeatable."),
 ]
-JwtKey = Annotated[str | None, typer.Option(metavar="KEY", help="Callers need a JWT signed by this key.")]
-Pull = Annotated[PullPolicy | None, typer.Option(help="When the image is pulled. Server: missing.")]
 
 
 @routes.command("list")
@@ -71,38 +54,20 @@ def list_routes(
 
 @routes.command()
 @with_session
+@with_route_options
 def create(
     session: Session,
     *,
     app: AppName,
     path: Path,
     image: Image,
-    memory: Memory = None,
-    cpus: Cpus = None,
-    type: Type = None,
-    format: Format = None,
-    timeout: Timeout = None,
-    idle_timeout: IdleTimeout = None,
-    max_concurrency: MaxConcurrency = None,
     config: ConfigPairs = None,
     header: Headers = None,
-    jwt_key: JwtKey = None,
-    pull: Pull = None,
+    fields: "RouteJSON",
 ) -> None:
     """Make a route; the app is made, too, when it does not exist. What is not given is the server's default."""
-    fields = _fields(
-        image=image,
-        memory=memory,
-        cpus=cpus,
-        type=type,
-        format=format,
-        timeout=timeout,
-        idle_timeout=idle_timeout,
-        max_concurrency=max_concurrency,
-        jwt_key=jwt_key,
-        pull=pull,
-    )
-    created = session.client.create_route(app, {"path": path, **fields, **_mappings(config, header)})
+    route: RouteJSON = {"path": path, "image": image, **fields, **_mappings(config, header)}
+    created = session.client.create_route(app, route)
     _print_route(session, created, f"Created the route {path} of the app {app}: {session.url}/r/{app}{path}")
 
 
@@ -126,40 +91,21 @@ def inspect(
 
 @routes.command()
 @with_session
+@with_route_options
 def update(
     session: Session,
     *,
     app: AppName,
     path: Path,
     image: ImageOption = None,
-    memory: Memory = None,
-    cpus: Cpus = None,
-    type: Type = None,
-    format: Format = None,
-    timeout: Timeout = None,
-    idle_timeout: IdleTimeout = None,
-    max_concurrency: MaxConcurrency = None,
     config: ConfigPairs = None,
     header: Headers = None,
-    jwt_key: JwtKey = None,
-    pull: Pull = None,
+    fields: "RouteJSON",
 ) -> None:
     """Change what is given and nothing else; an empty configuration value deletes its key."""
-    fields = _reset_empty(
-        _fields(
-            image=image,
-            memory=memory,
-            cpus=cpus,
-            type=type,
-            format=format,
-            timeout=timeout,
-            idle_timeout=idle_timeout,
-            max_concurrency=max_concurrency,
-            jwt_key=jwt_key,
-            pull=pull,
-        )
-    )
-    patch: RouteJSON = {**fields, **_mappings(config, header)}
+    if image is not None:
+        fields["image"] = image
+    patch: RouteJSON = {**_reset_empty(fields), **_mappings(config, header)}
     if not patch:
         raise typer.BadParameter("say what to change, for example --memory 256")
     updated = session.client.update_route(app, path, patch)
@@ -256,12 +202,6 @@ def headers_unset(
     removed: dict[str, list[str]] = {name: [] for name in names}
     updated = session.client.update_route(app, path, {"headers": removed})
     _print_route(session, updated, f"Deleted {', '.join(names)} from the route {path} of the app {app}.")
-
-
-def _fields(**options: object) -> "RouteJSON":
-    """The options that were given, under the API's names."""
-    given: RouteJSON = {key: value for key, value in options.items() if value is not None}  # type: ignore[assignment]
-    return given
 
 
 def _reset_empty(fields: "RouteJSON") -> "RouteJSON":

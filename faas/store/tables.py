@@ -44,7 +44,7 @@ __all__ = [
     "routes",
 ]
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that ends in this drawing."""
 
 IS_UNFINISHED = "status IN ('delayed', 'queued', 'running')"
@@ -85,6 +85,10 @@ routes = Table(
     Column("type", String(16), nullable=False),
     Column("format", String(32), nullable=False),
     Column("max_concurrency", BigInteger, nullable=False),
+    Column("concurrency", BigInteger, nullable=False, server_default="1"),
+    Column("min_warm", BigInteger, nullable=False, server_default="0"),
+    Column("freeze_ms", BigInteger, nullable=False, server_default="0"),
+    Column("stream_idle_s", BigInteger, nullable=False, server_default="0"),
     Column("timeout_s", BigInteger, nullable=False),
     Column("idle_timeout_s", BigInteger, nullable=False),
     Column("pull", String(16), nullable=False),

@@ -52,6 +52,10 @@ async def test_creating_a_route_answers_200_with_its_defaults(client: httpx.Asyn
         "config": {},
         "has_jwt_key": False,
         "cpus": 0.0,
+        "concurrency": 1,
+        "min_warm": 0,
+        "freeze_ms": 0,
+        "stream_idle_s": 0,
         "pull": "missing",
         "image_digest": "sha256:hello",
         "created_at": route["created_at"],
@@ -81,6 +85,10 @@ async def test_what_is_asked_for_is_kept(client: httpx.AsyncClient) -> None:
         "type": "async",
         "format": "http-stream",
         "max_concurrency": 4,
+        "concurrency": 8,
+        "min_warm": 2,
+        "freeze_ms": 500,
+        "stream_idle_s": 10,
         "timeout": 60,
         "idle_timeout": 90,
         "pull": "never",
@@ -118,6 +126,16 @@ async def test_the_app_in_the_url_wins_over_the_one_in_the_body(client: httpx.As
         ({"type": "soon"}, "Invalid route Type"),
         ({"format": "xml"}, "Invalid route Format"),
         ({"max_concurrency": -1}, "Negative MaxConcurrency"),
+        ({"concurrency": -1, "format": "http-stream"}, "Concurrency must be at least 1"),
+        ({"concurrency": 2, "format": "http"}, "concurrency: only containers of format http-stream"),
+        ({"concurrency": 1001, "format": "http-stream"}, "concurrency: 1001 asked, at most 1000 is allowed"),
+        ({"min_warm": -1, "format": "http"}, "Negative min_warm"),
+        ({"min_warm": 1, "format": "default"}, "min_warm: format default has no containers to keep"),
+        ({"min_warm": 3, "max_concurrency": 2, "format": "http"}, "min_warm: more than max_concurrency allows"),
+        ({"min_warm": 5, "memory": 256, "format": "http"}, "min_warm: 5 asked, at most 4 is allowed"),
+        ({"freeze_ms": -1, "format": "http"}, "Negative freeze_ms"),
+        ({"freeze_ms": 1, "format": "default"}, "freeze_ms: format default has no containers to pause"),
+        ({"stream_idle_s": -1}, "Negative stream_idle_s"),
         ({"timeout": -1}, "Negative timeout"),
         ({"idle_timeout": -1}, "Negative idle timeout"),
         ({"memory": 2048}, "memory: 2048 MiB asked, this node has 1024 MiB"),
@@ -314,6 +332,13 @@ async def test_null_puts_a_value_back_to_its_default(client: httpx.AsyncClient) 
     ).json()["route"]
     assert (route["timeout"], route["max_concurrency"], route["idle_timeout"]) == (30, 0, 30)
     assert (route["has_jwt_key"], route["format"]) == (False, "default")
+
+
+async def test_null_puts_what_is_kept_of_containers_back(client: httpx.AsyncClient) -> None:
+    fields = {"concurrency": 8, "min_warm": 1, "freeze_ms": 5, "stream_idle_s": 5}
+    await create(client, format="http-stream", **fields)
+    route = (await patch(client, **dict.fromkeys(fields))).json()["route"]
+    assert [route[name] for name in fields] == [1, 0, 0, 0]
 
 
 async def test_an_answer_can_be_sent_back_as_a_change(client: httpx.AsyncClient) -> None:

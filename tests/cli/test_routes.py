@@ -26,6 +26,7 @@ def test_create_sends_only_what_was_given_so_that_the_rest_is_the_servers_defaul
 def test_create_sends_every_option_under_the_apis_name(faas: Faas, server: Server) -> None:
     server.on_json("POST /v1/apps/shop/routes", {"route": ROUTE})
     options = "--memory 256 --cpus 0.5 --type async --format http-stream --timeout 2m --idle-timeout 5 "
+    options += "--stream-idle 1m --concurrency 8 --min-warm 2 --freeze-ms 500 "
     options += "--max-concurrency 3 --config A=1 --config B=2 --header X=1 --header X=2 --jwt-key k --pull never"
     assert faas("routes", "create", "shop", "/a", "img", *options.split()).exit_code == 0
     assert server.received[0].json == {
@@ -38,6 +39,10 @@ def test_create_sends_every_option_under_the_apis_name(faas: Faas, server: Serve
             "format": "http-stream",
             "timeout": 120,
             "idle_timeout": 5,
+            "stream_idle_s": 60,
+            "concurrency": 8,
+            "min_warm": 2,
+            "freeze_ms": 500,
             "max_concurrency": 3,
             "config": {"A": "1", "B": "2"},
             "headers": {"X": ["1", "2"]},

@@ -16,6 +16,7 @@ from faas.errors import SchemaTooNewError, StoreUnavailableError
 from faas.models import App
 from faas.store.engine import open_store
 from faas.store.tables import metadata
+from tests.support.samples import a_route
 from tests.support.services import free_port
 
 if TYPE_CHECKING:
@@ -75,6 +76,18 @@ async def test_a_new_database_and_a_migrated_one_are_the_same(database_url: str)
     assert set(metadata.tables) < set(new)
     assert migrated == new
     assert newest == drawn, "`REVISION` in faas/store/tables.py is to name the newest migration"
+
+
+async def test_routes_of_the_first_schema_get_the_new_fields_defaults(database_url: str) -> None:
+    added = ("concurrency", "min_warm", "freeze_ms", "stream_idle_s")
+    async with open_store(database_url) as store:
+        await store.routes.insert(a_route(path="/old"))
+        for name in added:
+            await store.database.write(execute(f"ALTER TABLE routes DROP COLUMN {name}"))
+        await store.database.write(execute("UPDATE alembic_version SET version_num = '0001'"))
+    async with open_store(database_url) as store:
+        route = await store.routes.get("demo", "/old")
+    assert [getattr(route, name) for name in added] == [1, 0, 0, 0]
 
 
 def test_a_database_that_is_up_to_date_is_opened_without_alembic(sqlite_url: str) -> None:
