@@ -271,7 +271,7 @@ class Agent:
             # Callers hang up all the time, and the calls of others must not end with it; the function sees its
             # connection close.
             invocation.runner = None
-            self._release(slot)
+            self._leave(slot)
             self._end(invocation, error)
             return
         container.end_reason = f"The container was ended because of another call in it: {error.message}"
@@ -279,7 +279,13 @@ class Agent:
         self._tasks.spawn(self._fail(slot, invocation, error), name=f"stop/{invocation.id}")
 
     def _release(self, slot: Slot) -> None:
+        """A call is through with its slot."""
         slot.container.free_slot(slot)
+        self.pool.release(slot.container)
+
+    def _leave(self, slot: Slot) -> None:
+        """A call broke off; its container goes on with the others."""
+        slot.container.drop_slot(slot)
         self.pool.release(slot.container)
 
     # --- PoolUser: the pool asks
@@ -359,7 +365,7 @@ class Agent:
             if container.running > 1 and not container.ended.done():
                 # It broke this call's answer, and takes no other call; those that it runs may still end well.
                 invocation.runner = None
-                self.pool.release(container)
+                self._leave(slot)
                 self._end(invocation, invocation.stop or error)
                 return
         await self._kill(container)
@@ -423,23 +429,25 @@ class Agent:
             async with asyncio.timeout(DIAGNOSIS_S):
                 channel = await container.format.reopen(container)
         except (FaasError, TimeoutError):
-            # Nothing was sent: the call goes to another container, this one is no good any more.
-            slot.invocation = None
-            self.pool.drain(container)
-            self.pool.release(container)
-            if invocation.stop is not None:
-                self._end(invocation, invocation.stop)
-            else:
-                invocation.runner = None
-                self.start(invocation, queue_timeout_s=invocation.queue_timeout_s)
-            return
-        slot.opened(channel)
-        if invocation.stop is not None:
-            slot.invocation = None
+            is_fit = False
+        else:
+            slot.opened(channel)
+            is_fit = channel.is_usable and not container.is_doomed
+            if is_fit and invocation.stop is None:
+                slot.begin(invocation, channel, monotonic())
+                return
+        # Nothing was sent: the call ends here, or goes to another container because this one is no good any more.
+        slot.invocation = invocation.runner = None
+        if is_fit:
             self._release(slot)
+        else:
+            slot.drop_channel()
+            self.pool.drain(container)
+            self._leave(slot)
+        if invocation.stop is not None:
             self._end(invocation, invocation.stop)
         else:
-            slot.begin(invocation, channel, monotonic())
+            self.start(invocation, queue_timeout_s=invocation.queue_timeout_s)
 
     async def _freeze(self, container: HotContainer) -> None:
         try:
@@ -461,6 +469,8 @@ class Agent:
             self.pool.thawed(container)
 
     async def _send_body(self, slot: Slot, invocation: Invocation) -> None:
+        if slot.invocation is not invocation:
+            return  # it was stopped before this began
         stream, channel = invocation.stream, slot.channel
         assert stream is not None
         assert channel is not None

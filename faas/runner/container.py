@@ -90,7 +90,7 @@ class HotContainer:
         self._owner = owner
         self._max_log_bytes = max_log_bytes
         self.slots: list[Slot] = []
-        """All there were ever at the same time."""
+        """Those that run a call, and those that are free."""
         self._free_slots: list[Slot] = []
         # Set by the launcher, in this order.
         self.socket_dir_or_none: Path | None = None
@@ -108,6 +108,11 @@ class HotContainer:
     def __repr__(self) -> str:
         container_id = self.engine.id[:12] if self.engine is not None else "-"
         return f"<HotContainer {self.function} {container_id} {self.state.value}, {self.calls} calls>"
+
+    @property
+    def is_doomed(self) -> bool:
+        """Whether its process has ended or is being killed under its calls."""
+        return bool(self.end_reason) or self.ended.done()
 
     # --- Site, for the format that opens the channel
 
@@ -176,6 +181,11 @@ class HotContainer:
     def free_slot(self, slot: Slot) -> None:
         """A slot can be taken again."""
         self._free_slots.append(slot)
+
+    def drop_slot(self, slot: Slot) -> None:
+        """A slot is used no more, because its channel was broken off in the middle of a call: the end of that is
+        still to be told, and must not reach another call."""
+        self.slots.remove(slot)
 
     def call_begins(self, invocation: Invocation) -> None:
         """A call is about to be sent through one of the slots."""

@@ -50,7 +50,7 @@ class PoolUser(Protocol):
         """Pause an idle container; `Pool.freeze_failed` when that is not possible."""
 
     def thaw(self, container: HotContainer) -> None:
-        """Resume a frozen container; ends in `Pool.launched` or `Pool.thaw_failed`."""
+        """Resume a frozen container; ends in `Pool.thawed` or `Pool.thaw_failed`."""
 
     def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         """Run a call in a container of its own; ends in `Pool.cold_ended`."""

@@ -95,13 +95,13 @@ class Slot:
         self._used_at = monotonic()
 
     def drop_channel(self) -> None:
-        """What comes through the channel from now on reaches nobody."""
+        """Close the channel; a call that still runs on it hears of the end."""
         channel, self.channel = self.channel, None
         if channel is not None:
             channel.close()
 
     def detach(self) -> None:
-        """Take the call off the slot, and break its channel off."""
+        """Take the call off the slot, and break its channel off; what comes through it from now on reaches nobody."""
         self.invocation = None
         self.drop_channel()
 

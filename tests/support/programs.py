@@ -69,9 +69,9 @@ def listening_socket(folder: Path, name: str) -> socket.socket:
     return listener
 
 
-def http_stream(handler: Handler) -> Program:
-    """A function of Fn's contract: listens under another name, then links to it."""
-    return on_socket(lambda reader, writer, connection: _serve(reader, writer, handler, connection))
+def http_stream(handler: Handler, *, pieces: int = 1) -> Program:
+    """A function of Fn's contract: listens under another name, then links to it; answers in so many pieces."""
+    return on_socket(lambda reader, writer, connection: _serve(reader, writer, handler, connection, pieces))
 
 
 def on_socket(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]) -> Program:
@@ -98,29 +98,36 @@ def on_socket(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter, int],
                 writer.transport.abort() if is_ending else writer.close()
 
         is_ending = False
-        server = await asyncio.start_unix_server(connected, sock=listening_socket(process.socket_dir, PHONY_NAME))
+        listener = listening_socket(process.socket_dir, PHONY_NAME)
+        server = await asyncio.start_unix_server(connected, sock=listener, start_serving=False)
         try:
+            await server.start_serving()
             (process.socket_dir / SOCKET_NAME).symlink_to(PHONY_NAME)
             await asyncio.Event().wait()
         finally:
             is_ending = True
-            server.close()
             for task in tasks:
                 task.cancel()
+            # asyncio forgets to close what it has accepted, and not yet served, when the server closes.
+            asyncio.get_running_loop().remove_reader(listener)
+            try:
+                await asyncio.sleep(0)
+            finally:
+                server.close()
 
     return program
 
 
-def stdio_http(handler: Handler) -> Program:
-    """A function of IronFunctions' hot contract: HTTP over its standard streams."""
+def stdio_http(handler: Handler, *, pieces: int = 1) -> Program:
+    """A function of IronFunctions' hot contract: HTTP over its standard streams; answers in so many pieces."""
 
     async def program(process: Process) -> None:
-        await _serve(process.stdin, process, handler, 1)
+        await _serve(process.stdin, process, handler, 1, pieces)
 
     return program
 
 
-async def _serve(reader: asyncio.StreamReader, writer: _Writer, handler: Handler, connection: int) -> None:
+async def _serve(reader: asyncio.StreamReader, writer: _Writer, handler: Handler, connection: int, pieces: int) -> None:
     while True:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -130,7 +137,11 @@ async def _serve(reader: asyncio.StreamReader, writer: _Writer, handler: Handler
         reply = await handler(FunctionRequest(head[:-4], body, connection))
         if not reply:
             return
-        writer.write(reply)
+        size = -(-len(reply) // pieces)
+        for start in range(0, len(reply), size):
+            if start:
+                await asyncio.sleep(0)
+            writer.write(reply[start : start + size])
 
 
 async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:

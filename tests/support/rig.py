@@ -12,12 +12,14 @@ from faas.metrics import Metrics
 from faas.models import App, FormatName
 from faas.runner.agent import Agent, AgentOptions
 from faas.runner.capacity import Capacity
+from faas.runner.container import ContainerState
 from faas.runner.formats.http import HttpFormat
 from faas.runner.formats.http_stream import HttpStreamFormat
 from faas.runner.functions import compile_function
 from faas.runner.invocation import Invocation
 from faas.runner.launcher import Launcher, LauncherOptions
 from faas.tasks import TaskSet
+from tests.support.audit import audit_settled
 from tests.support.inprocess import InProcessContainer, InProcessExecutor
 from tests.support.samples import a_route
 from tests.support.waiting import wait_until
@@ -27,11 +29,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faas.errors import FaasError
+    from faas.runner.capacity import Reservation
+    from faas.runner.container import HotContainer
+    from faas.runner.function_pool import FunctionPool
     from faas.runner.functions import Function
     from faas.wire.headers import Headers
     from tests.support.inprocess import Program
 
-__all__ = ["KeepingSink", "Rig", "a_function", "an_invocation", "running_rig"]
+__all__ = ["KeepingSink", "RecordedAgent", "Rig", "a_function", "an_invocation", "running_rig"]
 
 
 def a_function(image: str = "echo", **changes: Any) -> Function:
@@ -109,13 +114,31 @@ def an_invocation(function: Function, sink: Any = None, **changes: Any) -> Invoc
     return Invocation(new_id(), function, KeepingSink() if sink is None else sink, **values)
 
 
+class RecordedAgent(Agent):
+    """An agent that remembers what it made, for the audit."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.made: list[HotContainer] = []
+        self.cold: list[tuple[Invocation, Reservation]] = []
+
+    def launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
+        container = super().launch(pool, reservation)
+        self.made.append(container)
+        return container
+
+    def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
+        self.cold.append((invocation, reservation))
+        super().run_cold(invocation, reservation)
+
+
 @dataclass(eq=False)
 class Rig:
     """What a test turns the wheels of."""
 
     executor: InProcessExecutor
     capacity: Capacity
-    agent: Agent
+    agent: RecordedAgent
     observed: list[Invocation]
     is_abandoned: bool = False
 
@@ -148,16 +171,20 @@ class Rig:
         """One line for tests: calls, containers, memory."""
         return f"{self.agent!r} {self.executor!r}"
 
-    @property
-    def live_mib(self) -> int:
-        """Memory of all containers that the pool knows."""
-        return sum(pool.live * pool.function.memory_mib for pool in self.agent.pool)
+    def forget_dead(self) -> None:
+        """Look no more at containers that are gone."""
+        self.agent.made[:] = [one for one in self.agent.made if one.state is not ContainerState.DEAD]
+        self.agent.cold.clear()
+
+    async def quiet(self) -> None:
+        """Wait until no task of the agent's is left."""
+        left = await self.agent._tasks.wait(timeout_s=10)
+        assert not left
 
     async def settled(self) -> None:
-        """Wait until no task of the agent's is left, then the books must balance."""
-        await wait_until(lambda: not len(self.agent._tasks))
-        assert self.capacity.used_mib == self.live_mib
-        assert self.agent.pool._stopping_mib == 0
+        """Wait until no task of the agent's is left, then no call may run and the books must balance."""
+        await self.quiet()
+        audit_settled(self.agent, self.executor)
         assert not self.agent.running
 
 
@@ -199,7 +226,7 @@ async def running_rig(
         "max_log_bytes": 4096,
         **options,
     }
-    agent = Agent(launcher, capacity, AgentOptions(**values), metrics=Metrics(), observe=observed.append)
+    agent = RecordedAgent(launcher, capacity, AgentOptions(**values), metrics=Metrics(), observe=observed.append)
     rig = Rig(executor, capacity, agent, observed)
     try:
         async with TaskSet("rig") as tasks:
