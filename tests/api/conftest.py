@@ -1,25 +1,34 @@
-"""The control API over HTTP, on a real SQLite store."""
+"""The control API over HTTP, on a real SQLite store, and the data plane over a socket, on functions of this process."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from faas.api import dataplane as dataplane_module
 from faas.api.app import build_app
 from faas.catalog import Catalog, Limits
 from faas.metrics import Metrics
+from faas.runner import agent as agent_module
 from faas.store.engine import Store, open_store
 from tests.api.fakes import FakeCalls, SilentListener, resolve_image
+from tests.api.front import MIB, PROGRAMS, running_front
+from tests.support.programs import http_stream
+from tests.support.rig import running_rig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from fastapi import FastAPI
+
+    from tests.api.front import Front
+    from tests.support.inprocess import Program
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +76,36 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://faas") as opened:
         yield opened
+
+
+# --- the data plane
+
+
+@pytest.fixture
+def programs() -> dict[str, Program]:
+    """Images by name; a test adds its own before it asks for `front`."""
+    return {name: http_stream(handler) for name, handler in PROGRAMS.items()}
+
+
+@pytest.fixture
+async def make_front(
+    tmp_path: Path, programs: dict[str, Program], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Awaitable[Front]]]:
+    """Makes a data plane with other limits."""
+    # Pauses that only matter to a real node.
+    monkeypatch.setattr(dataplane_module, "SWEEP_S", 0.05)
+    monkeypatch.setattr(agent_module, "DIAGNOSIS_S", 0.05)
+    async with AsyncExitStack() as stack:
+
+        async def make(**limits: Any) -> Front:
+            root = tmp_path / "sockets"
+            root.mkdir()
+            rig = await stack.enter_async_context(running_rig(root, programs, max_response_bytes=64 * MIB))
+            return await stack.enter_async_context(running_front(rig, programs, limits))
+
+        yield make
+
+
+@pytest.fixture
+async def front(make_front: Callable[..., Awaitable[Front]]) -> Front:
+    return await make_front()

@@ -1,0 +1,185 @@
+"""Bodies on their way: clients and functions that are slow, or gone in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from faas.runner.invocation import State
+from tests.api.front import MIB
+from tests.support.programs import answer, on_socket
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.api.front import Front
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_reads_slowly_slows_its_function_and_gets_all(front: Front) -> None:
+    client = await front.client()
+    with client.is_slow():
+        client.send("POST /r/demo/flood HTTP/1.1|Host: here|Content-Length: 2", b"40")
+        (connection,) = front.plane.connections
+        await wait_until(lambda: connection.flow is not None and connection.flow.write_paused)
+        await asyncio.sleep(0.05)
+        # What is between: both sockets' buffers, and as much as one read brings.
+        assert connection.transport.get_write_buffer_size() < 4 * MIB
+        assert len(front.running) == 1
+    got = await client.answer()
+    assert len(got.body) == 40 * MIB
+
+
+@pytest.mark.both_loops
+async def test_a_second_request_does_not_forget_the_first_ones_slow_answer(front: Front) -> None:
+    client = await front.client()
+    with client.is_slow():
+        client.send("POST /r/demo/flood HTTP/1.1|Host: here|Content-Length: 2", b"20")
+        (connection,) = front.plane.connections
+        await wait_until(lambda: connection.flow is not None and connection.flow.write_paused)
+        client.send("POST /r/demo/flood HTTP/1.1|Host: here|Content-Length: 2", b"30")
+        await asyncio.sleep(0.05)
+    assert len((await client.answer()).body) == 20 * MIB
+    with client.is_slow():
+        await wait_until(lambda: connection.flow.write_paused)
+        await asyncio.sleep(0.05)
+        assert connection.transport.get_write_buffer_size() < 4 * MIB
+    assert len((await client.answer()).body) == 30 * MIB
+
+
+@pytest.mark.both_loops
+async def test_an_answer_begins_slowly_when_the_one_before_it_is_not_yet_read(front: Front) -> None:
+    client = await front.client()
+    with client.is_slow():
+        # Much of the first is in the buffer when it is complete: the second finds the connection full.
+        client.send("POST /r/demo/flood HTTP/1.1|Host: here|Content-Length: 1", b"6")
+        (connection,) = front.plane.connections
+        await wait_until(lambda: connection.flow is not None and connection.flow.write_paused)
+        for _ in range(3):
+            client.send("POST /r/demo/flood HTTP/1.1|Host: here|Content-Length: 2", b"20")
+        await asyncio.sleep(0.2)
+        assert connection.transport.get_write_buffer_size() < 8 * MIB
+    assert [len((await client.answer()).body) // MIB for _ in range(4)] == [6, 20, 20, 20]
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_sends_slowly_read_functions_is_slowed(front: Front) -> None:
+    may_read = asyncio.Event()
+
+    async def reluctant(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await may_read.wait()
+        body = await reader.readexactly(3 * MIB)
+        writer.write(answer(b"%d" % len(body)))
+        await reader.read()
+
+    front.rig.executor.programs["reluctant"] = on_socket(reluctant)
+    front.deploy("reluctant")
+    client = await front.client()
+    client.send(f"POST /r/demo/reluctant HTTP/1.1|Host: here|Content-Length: {3 * MIB}")
+    await front.a_call_runs() if front.running else None
+    client.writer.write(b"x" * (3 * MIB))
+    (connection,) = front.plane.connections
+    await wait_until(lambda: connection.flow.read_paused)
+    may_read.set()
+    assert (await client.answer()).body == b"%d" % (3 * MIB)
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_hangs_up_ends_its_call(front: Front) -> None:
+    client = await front.client()
+    client.send("GET /r/demo/hang HTTP/1.1|Host: here")
+    await front.a_call_runs()
+    client.writer.transport.abort()
+    await front.no_call_is_left()
+    await front.rig.settled()
+    assert [invocation.error.code for invocation in front.rig.observed] == ["client_gone"]
+    assert not front.rig.executor.running
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_hangs_up_with_a_second_request_in_line_ends_the_first(front: Front) -> None:
+    client = await front.client()
+    # Reading stops at the second request and goes on after the first answer: the third is in line then.
+    client.send("GET /slow HTTP/1.1|Host: here")
+    client.send("GET /r/demo/hang HTTP/1.1|Host: here")
+    client.send("GET /r/demo/hang HTTP/1.1|Host: here")
+    front.asgi_may_answer.set()
+    await front.a_call_runs()
+    client.writer.transport.abort()
+    await front.no_call_is_left()
+    assert [invocation.error.code for invocation in front.rig.observed] == ["client_gone"]
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_hangs_up_in_line_is_taken_out_of_it(front: Front) -> None:
+    front.deploy("hang", max_concurrency=1)
+    first, second = await front.client(), await front.client()
+    first.send("GET /r/demo/hang HTTP/1.1|Host: here")
+    await front.a_call_runs()
+    second.send("GET /r/demo/hang HTTP/1.1|Host: here")
+    await wait_until(lambda: len(front.running) == 2)
+    second.writer.transport.abort()
+    await wait_until(lambda: len(front.running) == 1)
+    assert front.running[0].state is State.RUNNING
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_hangs_up_while_its_body_streams_ends_its_call(front: Front) -> None:
+    client = await front.client()
+    client.send("POST /r/demo/echo HTTP/1.1|Host: here|Content-Length: 1000000", b"x" * 100_000)
+    await front.a_call_runs()
+    client.writer.transport.abort()
+    await front.no_call_is_left()
+    await front.rig.settled()
+    assert not front.rig.executor.running
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_hangs_up_while_it_is_answered_ends_its_call(front: Front) -> None:
+    client = await front.client()
+    with client.is_slow():
+        client.send("POST /r/demo/flood HTTP/1.1|Host: here|Content-Length: 2", b"40")
+        (connection,) = front.plane.connections
+        await wait_until(lambda: connection.flow is not None and connection.flow.write_paused)
+        client.writer.transport.abort()
+        await front.no_call_is_left()
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_hangs_up_in_its_head_or_before_leaves_nothing(front: Front) -> None:
+    for start in (b"", b"GET /r/de", b"POST /r/demo/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab"):
+        client = await front.client()
+        client.writer.write(start)
+        await asyncio.sleep(0.01)
+        client.writer.transport.abort()
+    await wait_until(lambda: not front.plane.connections)
+    assert front.rig.executor.made == 0
+
+
+@pytest.mark.both_loops
+async def test_an_answer_that_breaks_off_cuts_the_connection(front: Front) -> None:
+    async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")
+        await asyncio.sleep(0.02)
+
+    front.rig.executor.programs["broken"] = on_socket(broken)
+    front.deploy("broken")
+    client = await front.client()
+    client.send("GET /r/demo/broken HTTP/1.1|Host: here")
+    assert (await client.reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
+    assert await client.is_closed()
+
+
+@pytest.mark.both_loops
+async def test_an_answer_over_the_limit_is_502_when_its_length_was_declared(
+    make_front: Callable[..., Awaitable[Front]],
+) -> None:
+    front = await make_front(max_response_bytes=1000)
+    client = await front.client()
+    got = await client.ask("POST /r/demo/flood HTTP/1.1|Host: here|Content-Length: 1", b"1")
+    assert (got.status, got["faas-error"]) == (502, "response_too_large")
