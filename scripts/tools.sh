@@ -12,6 +12,13 @@ has_compiler() { has gcc && [ -e "$(gcc -print-file-name=libc.a)" ]; }
 
 has_nginx() { has nginx || [ -x /usr/sbin/nginx ]; }
 
+# Only the profile needs it, which is left out without.
+add_profiler() {
+    [ -x .venv/bin/py-spy ] && return
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input "py-spy>=0.4" ||
+        say "py-spy could not be installed: there will be no profile"
+}
+
 missing=
 has_compiler || missing="$missing gcc libc6-dev"
 case "${1:-}" in
@@ -22,6 +29,7 @@ test)
 bench)
     has_nginx || missing="$missing nginx-light"
     has wrk || missing="$missing wrk"
+    add_profiler
     ;;
 *) die "usage: $0 test|bench" ;;
 esac

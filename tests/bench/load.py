@@ -5,54 +5,81 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.bench.callers import warm_up
+from tests.bench.processes import used_cpu
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from tests.bench.peers import Served
+    from tests.bench.rounds import Figures
+    from tests.bench.servers import Served
 
-__all__ = ["Load", "load"]
+__all__ = ["Load", "figures", "load"]
 
-POST_SCRIPT = 'wrk.method = "POST"\nwrk.headers["Content-Type"] = "text/plain"\nwrk.body = string.rep("x", {size})\n'
+SCRIPT = Path(__file__).with_name("load.lua")
+ANSWER_TIMEOUT = "60s"
 
 _UNITS_US = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What one run of wrk measured."""
+    """What is sent."""
 
-    requests_per_s: float
-    p50_us: float
-    p99_us: float
-    cpu_us: float
-    """CPU time of the server's process for each request; it suffers least from what else the machine does."""
-    failed: int
-    """Answers that were not 2xx or 3xx, and socket errors."""
+    connections: int
+    seconds: int
+    size_bytes: int = 11
+    with_trace: bool = False
+    """A header of its own in each request."""
+    paths: Sequence[str] = ()
+    """Called in turn, instead of the URL's one."""
 
 
-def load(served: Served, *, connections: int, seconds: int, size_bytes: int, folder: Path) -> Load:
-    """POST bodies of so many bytes over so many connections."""
-    script = folder / f"post-{size_bytes}.lua"
-    script.write_text(POST_SCRIPT.format(size=size_bytes))
-    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency", "-s", str(script)]
-    cpu_before_s = served.cpu_s()
-    text = subprocess.run(["wrk", *options, served.url], check=True, capture_output=True, text=True).stdout
-    requests = int(_find(r"(\d+) requests in", text))
-    return Load(
-        cpu_us=(served.cpu_s() - cpu_before_s) / max(requests, 1) * 1e6,
-        requests_per_s=float(_find(r"Requests/sec:\s+([\d.]+)", text)),
-        p50_us=_percentile(50, text),
-        p99_us=_percentile(99, text),
-        failed=sum(int(count) for count in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
-        + sum(int(count) for count in re.findall(r"(?:connect|read|write|timeout) (\d+)", text)),
-    )
+def load(served: Served, what: Load) -> Figures:
+    """Warm the server up, load it, and let it come to rest again. Figures:
+
+    requests, requests_per_s, p50_us, p99_us;
+    cpu_us, user_us, system_us: CPU time of the server for each request;
+    failed: answers that were not 2xx or 3xx, and errors of sockets.
+    """
+    served.settle()
+    warm_up(served, what.connections)
+    options = ["-t1", f"-c{what.connections}", f"-d{what.seconds}s", "--timeout", ANSWER_TIMEOUT, "--latency"]
+    arguments = [f"size={what.size_bytes}", *(["trace"] if what.with_trace else []), *what.paths]
+    before = used_cpu(served.pid)
+    command = ["wrk", *options, "-s", str(SCRIPT), served.url, "--", *arguments]
+    text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    used = used_cpu(served.pid) - before
+    found = figures(text)
+    per_request = 1e6 / max(found["requests"], 1)
+    served.settle()
+    return {
+        **found,
+        "cpu_us": used.total_s * per_request,
+        "user_us": used.user_s * per_request,
+        "system_us": used.system_s * per_request,
+    }
+
+
+def figures(text: str) -> dict[str, float]:
+    """What wrk printed."""
+    return {
+        "requests": float(_find(r"(\d+) requests in", text)),
+        "requests_per_s": float(_find(r"Requests/sec:\s+([\d.]+)", text)),
+        "p50_us": _percentile(50, text),
+        "p99_us": _percentile(99, text),
+        "failed": sum(float(count) for count in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
+        + sum(float(count) for count in re.findall(r"(?:connect|read|write|timeout) (\d+)", text)),
+    }
 
 
 def _percentile(percent: int, text: str) -> float:
-    value, unit = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
-    return float(value) * _UNITS_US[unit]
+    value = _find(rf" {percent}%\s+([\d.]+(?:us|ms|s|m))\b", text)
+    number, unit = re.fullmatch(r"([\d.]+)(\w+)", value).groups()  # type: ignore[union-attr]
+    return float(number) * _UNITS_US[unit]
 
 
 def _find(pattern: str, text: str) -> str:

@@ -1,26 +1,24 @@
-"""The servers that are measured: our node, and nginx in front of the same function's socket."""
+"""The servers that ours is compared with: nginx in front of the same function's socket, and Fn with the same image."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import socket
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
+import shutil
 from typing import TYPE_CHECKING
 
 import httpx
 
+from tests.bench.processes import free_port, running
+from tests.bench.servers import HOT, Served, node
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-__all__ = ["Node", "Served", "nginx", "node"]
+    from tests.bench.plan import Bench
+    from tests.bench.servers import Node
 
-START_TIMEOUT_S = 60.0
+__all__ = ["NGINX", "fn", "nginx", "node_and_nginx"]
 
 NGINX_CONF = """
 user root;
@@ -50,104 +48,91 @@ http {{
       proxy_buffer_size 128k;
       proxy_busy_buffers_size 256k;
     }}
+    location /stream {{
+      proxy_pass http://function;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_request_buffering off;
+      proxy_buffers 16 128k;
+      proxy_buffer_size 128k;
+      proxy_busy_buffers_size 256k;
+      proxy_max_temp_file_size 0;
+    }}
   }}
 }}
 """
+"""One worker, no access log, kept connections to the function, buffers that hold every body of a load.
 
+Below `/stream` nothing is kept: by default nginx has a whole request on disk before it passes on its first byte.
+"""
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A URL, and the process that answers it."""
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+"""Where Debian has it, which is on root's PATH alone."""
 
-    url: str
-    pid: int
-
-    def cpu_s(self) -> float:
-        """CPU time of the process so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-class Node:
-    """A running node of ours."""
-
-    def __init__(self, url: str, pid: int, data_dir: Path) -> None:
-        self.url = url
-        self.pid = pid
-        self.data_dir = data_dir
-        self.http = httpx.Client(base_url=url, timeout=120)
-
-    def deploy(self, path: str, image: str, **fields: object) -> Served:
-        """Create a route of the app `bench`."""
-        route = {"path": path, "image": image, **fields}
-        self.http.post("/v1/apps/bench/routes", json={"route": route}).raise_for_status()
-        return Served(f"{self.url}/r/bench{path}", self.pid)
-
-    def function_socket(self) -> Path:
-        """The socket of the one hot container there is."""
-        sockets = list((self.data_dir / "sockets").glob("*/lsnr.sock"))
-        if len(sockets) != 1:
-            raise RuntimeError(f"expected one hot container, found {len(sockets)}")
-        return sockets[0]
-
-    def rss_mib(self) -> float:
-        """Resident memory of the process."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+FN_APP = FN_NAME = "bench"
+FN_LABEL = "faas-bench"
+"""Fn removes what an earlier run of this benchmark has left, and nothing else."""
 
 
 @contextlib.contextmanager
-def node(folder: Path) -> Iterator[Node]:
-    """Start a node on a free port with its data in `folder`; stop it afterwards."""
-    log_path = folder / "node.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "faas", "serve", "--port", "0", "--data-dir", str(folder / "data")], stderr=log
-        )
-        try:
-            yield Node(_await_url(process, log_path), process.pid, folder / "data")
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def _await_url(process: subprocess.Popen[bytes], log_path: Path) -> str:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        match = re.search(r"event=node_started url=(\S+)", log_path.read_text())
-        if match:
-            return match[1]
-        time.sleep(0.05)
-    raise RuntimeError(f"the node did not start:\n{log_path.read_text()[-2000:]}")
-
-
-@contextlib.contextmanager
-def nginx(folder: Path, function_socket: Path) -> Iterator[Served]:
-    """Start nginx with one worker in front of a function's socket."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def nginx(bench: Bench, function_socket: Path) -> Iterator[Served]:
+    """nginx with one worker in front of a function's socket."""
+    folder = bench.folder
+    port = free_port()
     conf = folder / "nginx.conf"
     conf.write_text(NGINX_CONF.format(folder=folder, socket=function_socket, port=port))
-    process = subprocess.Popen(["nginx", "-e", str(folder / "nginx.err"), "-c", str(conf)], stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    command = [NGINX, "-e", str(folder / "nginx.err"), "-c", str(conf)]
+    with running(command, log_path=folder / "nginx.log", is_ready=lambda: _answers(url)) as pid:
+        yield Served(url=url, pid=pid)
+
+
+@contextlib.contextmanager
+def node_and_nginx(bench: Bench, image: str, **fields: object) -> Iterator[tuple[Node, Served]]:
+    """A node, and nginx in front of a function in a container of that node which nobody else calls.
+
+    So both have containers of the same kind, and neither waits for what the other has left in one.
+    """
+    with node(bench) as ours:
+        first = ours.deploy("/nginx", image, **{**HOT, **fields})
+        ours.http.post(first.url, content=b"start").raise_for_status()
+        with nginx(bench, ours.function_socket()) as theirs:
+            yield ours, theirs
+
+
+@contextlib.contextmanager
+def fn(bench: Bench, image: str) -> Iterator[Served]:
+    """Fn's server as it comes, with one function. Source: fnproject/fn, docs/swagger_v2.yml and api/agent/config.go."""
+    folder = bench.folder / "fn"
+    sockets = folder / "iofs"
+    sockets.mkdir(parents=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    env = {
+        "FN_PORT": str(port),
+        "FN_DB_URL": f"sqlite3://{folder}/fn.db",
+        "FN_IOFS_PATH": str(sockets),
+        "FN_LOG_LEVEL": "error",
+        "FN_CONTAINER_LABEL_TAG": FN_LABEL,
+    }
+    command = [str(bench.plan.fn_server)]
+    with running(command, log_path=folder / "log", is_ready=lambda: _answers(f"{url}/version"), env=env) as pid:
+        app_id = _created(f"{url}/v2/apps", name=FN_APP)
+        limits = {name: HOT[name] for name in ("memory", "timeout", "idle_timeout")}
+        fn_id = _created(f"{url}/v2/fns", name=FN_NAME, app_id=app_id, image=image, **limits)
+        yield Served(url=f"{url}/invoke/{fn_id}", pid=pid, containers=lambda: len(list(sockets.iterdir())))
+
+
+def _created(url: str, **what: object) -> str:
+    answer = httpx.post(url, json=what)
+    if answer.status_code != 200:
+        raise RuntimeError(f"{url}: {answer.status_code} {answer.text}")
+    name: str = answer.json()["id"]
+    return name
+
+
+def _answers(url: str) -> bool:
     try:
-        url = f"http://127.0.0.1:{port}/call"
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                httpx.post(url, content=b"ready?").raise_for_status()
-            except httpx.HTTPError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                break
-        yield Served(url, _child_of(process.pid))
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _child_of(pid: int) -> int:
-    """nginx's worker; its master does nothing but wait for it."""
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
