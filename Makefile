@@ -1,7 +1,7 @@
 # Two commands matter: `make run` and `make test`. Each does the set-up that it needs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test bench install engine images test-images test-tools bench-tools check format clean
+.PHONY: help run test bench bench-check install engine images test-images test-tools bench-tools check format clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -16,8 +16,11 @@ run: images ## serve on 127.0.0.1:$PORT (8080) with the example functions, and s
 test: install test-images check ## all checks and tests (ARGS="-k name" goes to pytest)
 	@$(BIN)/python -m pytest -m "not bench" $(ARGS)
 
-bench: install bench-tools test-images ## measure, against nginx
+bench: install bench-tools test-images ## measure, against nginx and docker run (ARGS="--help" lists the options)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-check: install bench-tools test-images ## measure for a minute and compare with docs/performance.json
+	@$(BIN)/python -m tests.bench --short --check docs/performance.json $(ARGS)
 
 check: install ## format, lint, types, imports
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
