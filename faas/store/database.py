@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.util import greenlet_spawn
 
 from faas.errors import StoreUnavailableError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy import Connection, Engine, Insert, Table
+    from sqlalchemy.dialects import postgresql
 
     from faas.tasks import TaskSet
 
@@ -130,9 +131,16 @@ class Database:
     def insert_new(self, table: Table) -> Insert:
         """An INSERT that leaves rows alone whose key is there already; always the same object for a table."""
         if table not in self._insert_new:
-            insert = sqlite.insert if self.is_sqlite else postgresql.insert
-            self._insert_new[table] = insert(table).on_conflict_do_nothing()
+            self._insert_new[table] = self._insert(table).on_conflict_do_nothing()
         return self._insert_new[table]
+
+    def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        if self.is_sqlite:
+            return sqlite.insert(table)
+        # 2 MiB that a node on SQLite saves.
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
 
     async def close(self, *, grace_s: float = 5.0) -> None:
         """Finish what has begun, take nothing new, close every connection."""
