@@ -396,11 +396,14 @@ class Agent:
         except Exception:
             logger.exception("launch_failed", extra={"function": str(container.function)})
             error = InternalError()
+        except asyncio.CancelledError:
+            container.opened.set_result(ShuttingDownError())  # who prepares a change waits for it
+            raise
         else:
             self._metrics.container_started(container.timings.create_s + container.timings.start_s)
             container.opened.set_result(None)
             self.pool.launched(container)
-            if not self._is_closing:
+            if not self._is_closing and not container.pool.is_stale(container):
                 self._tasks.spawn(self._spares.refill(container.function), name=f"spare/{container.function}")
             return
         self._metrics.container_start_failed()

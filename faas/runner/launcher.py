@@ -107,8 +107,10 @@ class Launcher:
 
     async def remove(self, created: Created, holder: Holder) -> None:
         """Remove a container that serves nobody, and its folder."""
-        await created.engine.remove()
-        holder.containers.discard(created.engine.id)
+        try:
+            await created.engine.remove()
+        finally:
+            holder.containers.discard(created.engine.id)  # what the engine would not remove is the reaper's
         if created.socket_dir is not None:
             await asyncio.to_thread(shutil.rmtree, created.socket_dir, ignore_errors=True)
             holder.socket_dirs.discard(created.socket_dir.name)

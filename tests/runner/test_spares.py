@@ -75,6 +75,31 @@ async def test_a_function_that_is_changed_while_its_spare_is_made_has_none(make_
     assert rig.executor.made == 2
 
 
+async def test_a_function_that_is_changed_while_it_starts_has_no_spare(make_rig: MakeRig) -> None:
+    rig = await make_rig(echo=http_stream(echo), limits=LIMITS)
+    function = a_function()
+    with rig.executor.hold("start"):
+        _, sink = rig.call(function)
+        await wait_until(lambda: rig.executor.verbs["start"] == 1)
+        rig.agent.retire(function.key)
+    await sink.ended.wait()
+    await rig.settled()
+    assert repr(rig.executor) == "<InProcessExecutor empty>"
+    assert rig.executor.made == 1
+
+
+async def test_a_spare_that_the_engine_does_not_remove_is_left_to_the_reaper(make_rig: MakeRig) -> None:
+    rig = await make_rig(echo=http_stream(echo), limits=LIMITS)
+    function = a_function()
+    await rig.ask(function)
+    await rig.settled()
+    rig.executor.fail("remove", EngineError("device or resource busy"))
+    rig.agent.retire(function.key)
+    await rig.quiet()
+    assert not rig.agent.containers
+    rig.abandon()
+
+
 async def test_a_spare_that_is_gone_costs_no_call(make_rig: MakeRig) -> None:
     rig = await make_rig(echo=http_stream(echo), limits=LIMITS)
     function = a_function(idle_timeout_s=0)
