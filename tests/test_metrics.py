@@ -53,6 +53,14 @@ async def test_a_platform_error_is_counted_by_its_code_and_has_no_duration(metri
     assert samples['faas_call_duration_seconds_count{app="demo",path="/hello",type="sync"}'] == 0
 
 
+async def test_a_route_has_series_of_a_type_once_it_was_called_so(metrics: Metrics) -> None:
+    sync = metrics.for_route("demo", "/hello", CallType.SYNC)
+    metrics.for_route("demo", "/hello", CallType.ASYNC)
+    assert not [name for name in await scrape(metrics) if "/hello" in name]
+    sync.observe(200, 0.1, False)
+    assert {'type="sync"' in name for name in await scrape(metrics) if "/hello" in name} == {True}
+
+
 async def test_a_removed_route_leaves_no_series_behind(metrics: Metrics) -> None:
     for call_type in CallType:
         metrics.for_route("demo", "/gone", call_type).observe(200, 0.1, True)
