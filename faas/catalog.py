@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from faas.runner.executors.base import Image
     from faas.store.engine import Store
 
-__all__ = ["Catalog", "CatalogListener", "Limits", "RoutePatch"]
+__all__ = [
+    "MAX_FREEZE_MS",
+    "MAX_MIN_WARM",
+    "MAX_PER_CONTAINER",
+    "MAX_STREAM_IDLE_S",
+    "Catalog",
+    "CatalogListener",
+    "Limits",
+    "RoutePatch",
+]
 
 MIN_MEMORY_MIB = 6
 """Docker refuses to create a container with less."""
@@ -35,6 +44,13 @@ MAX_NUMBER = 2**31 - 1
 
 MAX_PER_CONTAINER = 1000
 """Calls at the same time in one container; each has a connection of its own."""
+
+MAX_MIN_WARM = 1000
+"""Containers kept ready. Their memory is what limits them; this catches a slip where a node knows no such limit."""
+
+MAX_FREEZE_MS = 86_400_000
+MAX_STREAM_IDLE_S = 86_400
+"""A day: who wants more means never, which is 0."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
@@ -120,9 +136,9 @@ class RoutePatch:
 
 
 _PLAIN = (
-    *("image", "memory_mib", "cpus", "max_concurrency", "concurrency", "min_warm", "freeze_ms", "stream_idle_s"),
-    *("timeout_s", "idle_timeout_s", "jwt_key"),
-)
+    "image", "memory_mib", "cpus", "max_concurrency", "concurrency", "min_warm", "freeze_ms", "stream_idle_s",
+    "timeout_s", "idle_timeout_s", "jwt_key",
+)  # fmt: skip
 """Fields whose value is taken as it is given."""
 
 _WORDS: tuple[tuple[str, type[StrEnum], str], ...] = (
@@ -279,8 +295,10 @@ class Catalog:
         image = await self._resolve_image(new.image, new.pull) if is_image_named else None
 
         def change(stored: Route) -> Route:
+            # Another change may have come in between. What was right with the route of before need not be with this
+            # one (`min_warm` with another `format`), and if it brought an image, then the digest is that one's.
             merged = patch.merged_into(stored)
-            # Another change may have come in between and brought its own image: then its digest is the right one.
+            self._check_route(merged)
             if image is not None and merged.image == new.image:
                 merged = replace(merged, image_digest=image.digest)
             return merged
@@ -340,13 +358,18 @@ def _number_problems(route: Route, limits: Limits) -> list[str]:
         problems.append(f"memory: {route.memory_mib} MiB asked, the engine starts nothing below {MIN_MEMORY_MIB}")
     if total_mib and route.memory_mib > total_mib:
         problems.append(f"memory: {route.memory_mib} MiB asked, this node has {total_mib} MiB for all functions")
+    elif total_mib and route.min_warm * route.memory_mib > total_mib:
+        problems.append(
+            f"min_warm: {route.min_warm} containers of {route.memory_mib} MiB asked, "
+            f"this node has {total_mib} MiB for all functions"
+        )
     for name, value, maximum in (
         ("memory", route.memory_mib, MAX_NUMBER),
         ("max_concurrency", route.max_concurrency, MAX_NUMBER),
         ("concurrency", route.concurrency, MAX_PER_CONTAINER),
-        ("min_warm", route.min_warm, total_mib // max(route.memory_mib, 1) if total_mib else MAX_NUMBER),
-        ("freeze_ms", route.freeze_ms, MAX_NUMBER),
-        ("stream_idle_s", route.stream_idle_s, limits.max_timeout_s or MAX_NUMBER),
+        ("min_warm", route.min_warm, MAX_MIN_WARM),
+        ("freeze_ms", route.freeze_ms, MAX_FREEZE_MS),
+        ("stream_idle_s", route.stream_idle_s, MAX_STREAM_IDLE_S),
         ("timeout", route.timeout_s, limits.max_timeout_s or MAX_NUMBER),
         ("idle_timeout", route.idle_timeout_s, limits.max_idle_timeout_s or MAX_NUMBER),
     ):

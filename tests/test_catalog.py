@@ -247,6 +247,35 @@ async def test_a_header_without_values_is_not_stored(catalog: Catalog) -> None:
         ("/hello", {"timeout_s": 3601}, "timeout: 3601 asked, at most 3600 is allowed"),
         ("/hello", {"idle_timeout_s": 86401}, "idle_timeout: 86401 asked, at most 86400 is allowed"),
         ("/hello", {"max_concurrency": 2**31}, "max_concurrency: 2147483648 asked"),
+        (
+            "/hello",
+            {"format": "http", "concurrency": 2},
+            "only containers of format http-stream take more than one call",
+        ),
+        ("/hello", {"format": "http-stream", "concurrency": 1001}, "concurrency: 1001 asked, at most 1000 is allowed"),
+        ("/hello", {"min_warm": 1}, "min_warm: format default has no containers to keep"),
+        (
+            "/hello",
+            {"format": "http", "min_warm": 1001, "memory_mib": 6},
+            "min_warm: 1001 asked, at most 1000 is allowed",
+        ),
+        (
+            "/hello",
+            {"format": "http", "min_warm": 9},
+            "min_warm: 9 containers of 128 MiB asked, this node has 1024 MiB",
+        ),
+        (
+            "/hello",
+            {"format": "http", "min_warm": 2, "max_concurrency": 1},
+            "min_warm: more than max_concurrency allows",
+        ),
+        ("/hello", {"freeze_ms": 1}, "freeze_ms: format default has no containers to pause"),
+        (
+            "/hello",
+            {"format": "http", "freeze_ms": 86_400_001},
+            "freeze_ms: 86400001 asked, at most 86400000 is allowed",
+        ),
+        ("/hello", {"stream_idle_s": 86_401}, "stream_idle_s: 86401 asked, at most 86400 is allowed"),
         ("/hello", {"config": {"A=B": "1"}}, "config: a name is not empty and has no `=`"),
         ("/hello", {"config": {"": "1"}}, "config: a name is not empty"),
         ("/hello", {"config": {"A": "secret\0"}}, "config: the value of A has a zero byte"),
@@ -284,6 +313,19 @@ async def test_an_image_that_can_not_be_had_makes_no_route_and_no_app(catalog: C
         await catalog.create_route("demo", "/hello", RoutePatch(image="missing"))
     assert await catalog.list_apps() == []
     assert listener.events == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"format": "http-stream", "concurrency": 1000, "freeze_ms": 86_400_000, "stream_idle_s": 86_400},
+        {"format": "http", "min_warm": 8, "memory_mib": 128},
+        {"format": "http", "min_warm": 3, "max_concurrency": 3},
+    ],
+)
+async def test_a_limit_itself_is_allowed(catalog: Catalog, fields: dict[str, Any]) -> None:
+    made = await route(catalog, **fields)
+    assert {name: getattr(made, name) for name in fields} == fields
 
 
 async def test_a_node_without_a_memory_limit_accepts_any_memory(
@@ -344,6 +386,7 @@ def test_header_names_are_the_same_in_any_case() -> None:
         ({"timeout_s": -1}, "Negative timeout"),
         ({"type": "soon"}, "Invalid route Type"),
         ({"memory_mib": 4096}, "memory: 4096 MiB asked"),
+        ({"min_warm": 1}, "min_warm: format default has no containers"),
         ({"config": {"A": "\0"}}, "zero byte"),
         ({"headers": {"X-A": ["\n"]}}, "headers: a value of X-A"),
     ],
@@ -377,11 +420,47 @@ async def test_the_image_is_looked_for_again_when_it_or_the_pull_policy_changes(
     assert (await catalog.get_route("demo", "/hello")).image_digest == "sha256:other"
 
 
-async def test_a_patch_with_an_image_that_can_not_be_had_changes_nothing(catalog: Catalog) -> None:
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        (RoutePatch(reset=frozenset({"format"})), "min_warm: format default has no containers"),
+        (RoutePatch(format="http"), "only containers of format http-stream"),
+        (RoutePatch(max_concurrency=1), "min_warm: more than max_concurrency allows"),
+        (RoutePatch(memory_mib=513), "min_warm: 2 containers of 513 MiB asked"),
+    ],
+)
+async def test_what_a_route_has_is_checked_with_what_a_patch_says(
+    catalog: Catalog, patch: RoutePatch, message: str
+) -> None:
+    made = await route(catalog, format="http-stream", concurrency=4, min_warm=2)
+    with pytest.raises(ValidationError, match=message):
+        await catalog.update_route("demo", "/hello", patch)
+    assert await catalog.get_route("demo", "/hello") == made
+
+
+async def test_an_image_is_there_before_anybody_hears_of_the_change(
+    catalog: Catalog, engine: Engine, listener: Listener
+) -> None:
     made = await route(catalog)
-    with pytest.raises(ImageNotAvailableError):
+    during: list[Route] = []
+
+    async def look() -> None:
+        during.extend([await catalog.get_route("demo", "/hello"), listener.routes["demo", "/hello"][1]])
+
+    engine.meanwhile = look
+    changed = await catalog.update_route("demo", "/hello", RoutePatch(image="other"))
+    assert during == [made, made]
+    assert (changed.image, changed.image_digest) == ("other", "sha256:other")
+    assert listener.routes["demo", "/hello"][1] == changed
+
+
+async def test_a_patch_with_an_image_that_can_not_be_had_changes_nothing(catalog: Catalog, listener: Listener) -> None:
+    made = await route(catalog)
+    heard = list(listener.events)
+    with pytest.raises(ImageNotAvailableError, match="pull access denied"):
         await catalog.update_route("demo", "/hello", RoutePatch(image="missing", timeout_s=5))
     assert await catalog.get_route("demo", "/hello") == made
+    assert listener.events == heard
 
 
 async def test_a_change_during_a_pull_is_not_lost(catalog: Catalog, engine: Engine) -> None:
@@ -389,6 +468,19 @@ async def test_a_change_during_a_pull_is_not_lost(catalog: Catalog, engine: Engi
     engine.meanwhile = lambda: catalog.update_route("demo", "/hello", RoutePatch(timeout_s=5))
     changed = await catalog.update_route("demo", "/hello", RoutePatch(image="other"))
     assert (changed.timeout_s, changed.image, changed.image_digest) == (5, "other", "sha256:other")
+
+
+async def test_a_patch_that_does_not_go_with_a_change_during_its_pull_is_refused(
+    catalog: Catalog, engine: Engine, listener: Listener
+) -> None:
+    await route(catalog, format="http")
+    to_default = RoutePatch(reset=frozenset({"format"}))
+    engine.meanwhile = lambda: catalog.update_route("demo", "/hello", to_default)
+    with pytest.raises(ValidationError, match="min_warm: format default has no containers"):
+        await catalog.update_route("demo", "/hello", RoutePatch(image="other", min_warm=1))
+    stored = await catalog.get_route("demo", "/hello")
+    assert (stored.format, stored.min_warm, stored.image) == (FormatName.DEFAULT, 0, "hello")
+    assert listener.routes["demo", "/hello"][1] == stored
 
 
 async def test_an_unknown_route_and_an_unknown_app_are_told_apart(catalog: Catalog) -> None:
