@@ -51,18 +51,19 @@ async def get_app(catalog: CatalogDep, app_name: str) -> AppAnswer:
     "/{app_name}",
     summary="Change an app's configuration",
     responses=errors(
-        *(
-            InvalidJSONError,
-            ValidationError,
-            ImmutableFieldError,
-            ChangeNotStartedError,
-            AppNotFoundError,
-            BodyTooLargeError,
-        )
+        InvalidJSONError,
+        ValidationError,
+        ImmutableFieldError,
+        ChangeNotStartedError,
+        AppNotFoundError,
+        BodyTooLargeError,
     ),
 )
 async def update_app(catalog: CatalogDep, app_name: str, body: AppEnvelope) -> AppAnswer:
-    """Keys are added or replaced, an empty value deletes its key, the others stay."""
+    """Keys are added or replaced, an empty value deletes its key, the others stay.
+
+    Routes in use are started with the new configuration before the change is made.
+    """
     wanted = _app_of(body)
     if wanted.name:
         raise ImmutableFieldError("Could not update app - name is immutable")

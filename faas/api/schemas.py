@@ -8,9 +8,9 @@ its default, which IronFunctions has no way to say.
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from faas.catalog import RoutePatch
+from faas.catalog import MAX_FREEZE_MS, MAX_MIN_WARM, MAX_PER_CONTAINER, MAX_STREAM_IDLE_S, RoutePatch
 from faas.models import App, Call, CallStatus, CallType, FormatName, PullPolicy, Reason, Route
 
 __all__ = [
@@ -91,6 +91,11 @@ class AppsAnswer(_Answer):
 # --- routes
 
 
+def _between(minimum: int, maximum: int) -> WithJsonSchema:
+    """Limits that are told here; the catalog holds to them, in its own words and with all problems at once."""
+    return WithJsonSchema({"type": "integer", "minimum": minimum, "maximum": maximum})
+
+
 class RouteRequest(_Request):
     """A route as a client writes it; zero, empty and absent all mean "the default", or "as it is" in a PATCH."""
 
@@ -107,14 +112,20 @@ class RouteRequest(_Request):
     type: str | None = Field(None, description="`sync` (default) or `async`.")
     format: str | None = Field(None, description="`default`, `http` or `http-stream`.")
     max_concurrency: int | None = Field(None, description="Containers on one node. Default 0: bounded by memory.")
-    concurrency: int | None = Field(
-        None, description="Calls at the same time in one container, format `http-stream` only. Default 1."
+    concurrency: Annotated[int, _between(1, MAX_PER_CONTAINER)] | None = Field(
+        None, description="Calls at the same time in one container; more than 1 with `http-stream` only. Default 1."
     )
-    min_warm: int | None = Field(None, description="Containers that each node keeps ready. Default 0.")
-    freeze_ms: int | None = Field(
-        None, description="Milliseconds after which an idle container is paused until the next call. Default 0, never."
+    min_warm: Annotated[int, _between(0, MAX_MIN_WARM)] | None = Field(
+        None,
+        description="Containers that each node keeps ready; not with `default`, at most `max_concurrency`, and no more "
+        "than the node's memory holds. Default 0.",
     )
-    stream_idle_s: int | None = Field(
+    freeze_ms: Annotated[int, _between(0, MAX_FREEZE_MS)] | None = Field(
+        None,
+        description="Milliseconds after which an idle container is paused until the next call; not with `default`. "
+        "Default 0, never.",
+    )
+    stream_idle_s: Annotated[int, _between(0, MAX_STREAM_IDLE_S)] | None = Field(
         None, description="Longest silence, in seconds, within an answer that has begun. Default 0, no limit."
     )
     timeout: int | None = Field(None, description="Seconds that a call may run. Default 30.")

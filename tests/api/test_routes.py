@@ -132,7 +132,10 @@ async def test_the_app_in_the_url_wins_over_the_one_in_the_body(client: httpx.As
         ({"min_warm": -1, "format": "http"}, "Negative min_warm"),
         ({"min_warm": 1, "format": "default"}, "min_warm: format default has no containers to keep"),
         ({"min_warm": 3, "max_concurrency": 2, "format": "http"}, "min_warm: more than max_concurrency allows"),
-        ({"min_warm": 5, "memory": 256, "format": "http"}, "min_warm: 5 asked, at most 4 is allowed"),
+        (
+            {"min_warm": 5, "memory": 256, "format": "http"},
+            "min_warm: 5 containers of 256 MiB asked, this node has 1024",
+        ),
         ({"freeze_ms": -1, "format": "http"}, "Negative freeze_ms"),
         ({"freeze_ms": 1, "format": "default"}, "freeze_ms: format default has no containers to pause"),
         ({"stream_idle_s": -1}, "Negative stream_idle_s"),
@@ -334,11 +337,26 @@ async def test_null_puts_a_value_back_to_its_default(client: httpx.AsyncClient) 
     assert (route["has_jwt_key"], route["format"]) == (False, "default")
 
 
-async def test_null_puts_what_is_kept_of_containers_back(client: httpx.AsyncClient) -> None:
-    fields = {"concurrency": 8, "min_warm": 1, "freeze_ms": 5, "stream_idle_s": 5}
-    await create(client, format="http-stream", **fields)
-    route = (await patch(client, **dict.fromkeys(fields))).json()["route"]
-    assert [route[name] for name in fields] == [1, 0, 0, 0]
+async def test_a_change_says_how_containers_are_kept_and_null_puts_that_back(client: httpx.AsyncClient) -> None:
+    fields = {"concurrency": 8, "min_warm": 1, "freeze_ms": 5, "stream_idle_s": 6}
+    await create(client, format="http-stream")
+    for given, expected in (
+        (fields, [8, 1, 5, 6]),
+        (dict.fromkeys(fields, 0), [8, 1, 5, 6]),
+        ({"min_warm": None}, [8, 0, 5, 6]),
+        (dict.fromkeys(fields), [1, 0, 0, 0]),
+    ):
+        route = (await patch(client, **given)).json()["route"]
+        assert [route[name] for name in fields] == expected
+
+
+async def test_a_change_whose_image_can_not_be_had_is_400_and_nothing_changes(client: httpx.AsyncClient) -> None:
+    before = (await create(client)).json()["route"]
+    response = await patch(client, image="missing", timeout=5)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "image_not_found"
+    assert "pull access denied" in response.json()["error"]["message"]
+    assert (await client.get("/v1/apps/demo/routes/hello")).json()["route"] == before
 
 
 async def test_an_answer_can_be_sent_back_as_a_change(client: httpx.AsyncClient) -> None:

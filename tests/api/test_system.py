@@ -234,6 +234,21 @@ async def test_every_reference_of_the_description_leads_somewhere(description: d
         assert reference.removeprefix("#/components/schemas/") in description["components"]["schemas"]
 
 
+@pytest.mark.parametrize("name", ["concurrency", "min_warm", "freeze_ms", "stream_idle_s"])
+async def test_a_described_limit_is_the_one_that_holds(
+    client: httpx.AsyncClient, description: dict[str, Any], name: str
+) -> None:
+    described = description["components"]["schemas"]["RouteRequest"]["properties"][name]
+    number, null = described["anyOf"]
+    assert null == {"type": "null"}
+    assert number["minimum"] == (1 if name == "concurrency" else 0)
+    # FastAPI writes limits as fractions.
+    maximum = int(number["maximum"])
+    route = {"path": "/hello", "image": "hello", "format": "http-stream", name: maximum + 1}
+    response = await client.post("/v1/apps/demo/routes", json={"route": route})
+    assert f"{name}: {maximum + 1} asked, at most {maximum} is allowed" in response.json()["error"]["message"]
+
+
 async def test_an_answer_has_exactly_the_described_fields(
     client: httpx.AsyncClient, description: dict[str, Any]
 ) -> None:

@@ -70,6 +70,14 @@ def test_update_puts_a_field_back_with_zero_or_nothing(faas: Faas, server: Serve
     assert server.received[0].json == {"route": {"max_concurrency": None, "jwt_key": None}}
 
 
+def test_update_lets_containers_be_kept_as_by_default_again(faas: Faas, server: Server) -> None:
+    server.on_json("PATCH /v1/apps/shop/routes/a", {"route": ROUTE})
+    options = "--concurrency 0 --min-warm 0 --freeze-ms 0 --stream-idle 0"
+    assert faas("routes", "update", "shop", "/a", *options.split()).exit_code == 0
+    reset = dict.fromkeys(("concurrency", "min_warm", "freeze_ms", "stream_idle_s"))
+    assert server.received[0].json == {"route": reset}
+
+
 def test_update_without_a_change_is_a_usage_error(faas: Faas, server: Server) -> None:
     assert faas("routes", "update", "shop", "/a").exit_code == 2
     assert server.received == []
