@@ -6,16 +6,21 @@ import asyncio
 import stat
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import Connection, inspect, make_url, text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, insert, inspect, make_url, text
 
+from faas.clock import utc_now
 from faas.errors import SchemaTooNewError, StoreUnavailableError
-from faas.models import App
+from faas.models import App, FormatName
 from faas.store.engine import open_store
-from faas.store.tables import metadata
+from faas.store.tables import apps, metadata, routes
 from tests.support.samples import a_route
 from tests.support.services import free_port
 
@@ -78,16 +83,41 @@ async def test_a_new_database_and_a_migrated_one_are_the_same(database_url: str)
     assert newest == drawn, "`REVISION` in faas/store/tables.py is to name the newest migration"
 
 
-async def test_routes_of_the_first_schema_get_the_new_fields_defaults(database_url: str) -> None:
-    added = ("concurrency", "min_warm", "freeze_ms", "stream_idle_s")
+def go_back_to_first_schema(connection: Connection) -> None:
+    """An empty database as the first revision left it."""
+    metadata.drop_all(connection)
+    connection.execute(text("DROP TABLE alembic_version"))
+    with as_file(files("faas.store") / "migrations") as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+
+
+async def test_routes_of_the_first_schema_are_kept_and_get_the_new_fields_defaults(database_url: str) -> None:
+    now = utc_now()
+    old = a_route(
+        image_digest="sha256:1",
+        cpus=0.5,
+        format=FormatName.HTTP,
+        max_concurrency=3,
+        headers={"X-A": ("1",)},
+        created_at=now,
+        updated_at=now,
+    )
+
+    def fill(connection: Connection) -> None:
+        first_columns = {column["name"] for column in inspect(connection).get_columns("routes")}
+        assert "min_warm" not in first_columns
+        connection.execute(insert(apps).values(name=old.app_name, config={}, created_at=now, updated_at=now))
+        connection.execute(insert(routes).values({name: getattr(old, name) for name in first_columns}))
+
     async with open_store(database_url) as store:
-        await store.routes.insert(a_route(path="/old"))
-        for name in added:
-            await store.database.write(execute(f"ALTER TABLE routes DROP COLUMN {name}"))
-        await store.database.write(execute("UPDATE alembic_version SET version_num = '0001'"))
+        await store.database.write(go_back_to_first_schema)
+        await store.database.write(fill)
     async with open_store(database_url) as store:
-        route = await store.routes.get("demo", "/old")
-    assert [getattr(route, name) for name in added] == [1, 0, 0, 0]
+        kept = await store.routes.get(old.app_name, old.path)
+    assert kept == replace(old, concurrency=1, min_warm=0, freeze_ms=0, stream_idle_s=0)
 
 
 def test_opening_sqlite_brings_neither_alembic_nor_the_orm_nor_postgresql(sqlite_url: str) -> None:
