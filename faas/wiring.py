@@ -118,7 +118,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             observe=recorder.observe,
         )
         table.on_changed = agent.pool.adopt
-        table.on_retired = agent.retire
+        table.on_retired = agent.keeper.retire
         calls = Calls(
             store,
             queue,
@@ -140,7 +140,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             store,
             resolve_image=lambda reference, pull: executor.resolve_image(reference, pull=pull),
             listener=table,
-            prepare=lambda app, route: agent.prepare(
+            prepare=lambda app, route: agent.keeper.prepare(
                 compile_function(app, route, metrics), table.key_at(route.app_name, route.path)
             ),
             limits=Limits(
@@ -156,9 +156,9 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             boot_id=boot_id,
             list_ours=executor.list_ours,
             remove=executor.remove,
-            is_known=agent.containers.__contains__,
+            is_known=agent.keeper.containers.__contains__,
             sockets_dir=sockets_dir,
-            is_socket_dir_known=agent.socket_dirs.__contains__,
+            is_socket_dir_known=agent.keeper.socket_dirs.__contains__,
         )
         await reaper.reap_other_boots()
         await queue.release_owned(installation_id)

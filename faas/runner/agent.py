@@ -2,7 +2,7 @@
 
 A warm call goes `start -> Pool.submit -> HotContainer.run -> Channel.begin` and comes back
 `Slot.response_* -> call_answered -> Sink.finish` without a task or an await. Everything that must wait
-(making a container, a body that is still arriving, killing) is a task of the agent's.
+(making a container, a body that is still arriving, killing) is a task of the agent's, or of its keeper's.
 """
 
 from __future__ import annotations
@@ -16,35 +16,25 @@ from typing import TYPE_CHECKING
 from faas.clock import monotonic
 from faas.errors import (
     CallTimeoutError,
-    ChangeNotStartedError,
     ClientGoneError,
-    EngineUnavailableError,
     FaasError,
     FunctionFailedError,
-    InternalError,
     KilledError,
     NoCapacityError,
-    OutOfMemoryError,
     ProtocolViolationError,
     ShuttingDownError,
-    StartFailedError,
 )
-from faas.models import FormatName
 from faas.runner.cold import ColdRun
-from faas.runner.container import ContainerState, HotContainer
 from faas.runner.invocation import State
+from faas.runner.keeper import Keeper
 from faas.runner.pool import Pool
-from faas.runner.spares import Spares
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from faas.metrics import Metrics
     from faas.runner.capacity import Capacity, Reservation
-    from faas.runner.executors.base import Container
-    from faas.runner.function_pool import FunctionPool
-    from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
     from faas.runner.launcher import Launcher
     from faas.runner.slot import Slot
@@ -56,14 +46,8 @@ logger = logging.getLogger(__name__)
 SWEEP_S = 0.1
 """How often running calls, calls in line and idle containers are looked at; their time limits are that exact."""
 
-PREPARE_S = 10.0
-"""How long a change of a function waits for all containers that shall be ready for it; for the first, longer."""
-
-DIAGNOSIS_S = 1.0
-"""How long a container that hung up may take to turn out dead, so that the error can say why."""
-
-KILL_RETRY_S = 1.0
-"""Pause between attempts to end a container while the engine does not answer."""
+OPEN_S = 1.0
+"""How long a container may take to accept a connection."""
 
 CLOSE_S = 10.0
 """How long closing waits, at least, for containers to end; what is left then is the next boot's to remove."""
@@ -96,29 +80,28 @@ class Agent:
         observe: Callable[[Invocation], None],
     ) -> None:
         self._launcher = launcher
-        self._metrics = metrics
         self._options = options
         self._observe = observe
         self._tasks = TaskSet("agent")
         self._is_closing = False
-        self._is_giving_up = False
         self._all_ended = asyncio.Event()
-        self._spares = Spares(
-            lambda function: launcher.create_ahead(function, self),
-            lambda created: self._until_done(lambda: launcher.remove(created, self)),
-            limit=options.max_spares,
+        self.keeper = Keeper(
+            launcher,
+            self,
+            max_log_bytes=options.max_log_bytes,
+            max_spares=options.max_spares,
+            metrics=metrics,
+            tasks=self._tasks,
         )
-        self.pool = Pool(capacity, self, max_waiting=options.max_waiting, on_evicted=metrics.container_evicted)
+        self.pool = self.keeper.pool = Pool(
+            capacity, self.keeper, self, max_waiting=options.max_waiting, on_evicted=metrics.container_evicted
+        )
         self.running: dict[str, Invocation] = {}
         """Every call that has not ended, waiting ones too, by id."""
         self.completed = 0
-        self.containers: set[str] = set()
-        """Engine ids of all containers that this agent answers for."""
-        self.socket_dirs: set[str] = set()
-        """Names of the socket folders of hot containers."""
 
     def __repr__(self) -> str:
-        return f"<Agent {len(self.running)} calls, {len(self.containers)} containers, {self.pool!r}>"
+        return f"<Agent {len(self.running)} calls, {len(self.keeper.containers)} containers, {self.pool!r}>"
 
     # --- the calls of others
 
@@ -145,33 +128,6 @@ class Agent:
             invocation.runner.stop_call(error)
         elif self.pool.withdraw(invocation):
             self._end(invocation, error)
-
-    async def prepare(self, function: Function, replaced_key: str) -> None:
-        """Have containers of a function ready before it takes the place of another that is in use.
-
-        As many as that one keeps busy, at least one, as far as there is free memory; returns after `PREPARE_S` with
-        what is ready then. Raises `ChangeNotStartedError` when none got ready.
-        """
-        is_hot = function.format is not FormatName.DEFAULT
-        if not is_hot or function.key == replaced_key or not self.pool.is_used(replaced_key):
-            return
-        count = max(1, function.min_warm, self.pool.busy(replaced_key))
-        openings = [container.opened for container in self.pool.launch_ahead(function, count)]
-        if not openings:
-            return
-        await asyncio.wait(openings, timeout=PREPARE_S)
-        if not any(opening.done() for opening in openings):
-            await asyncio.wait(openings, return_when=asyncio.FIRST_COMPLETED)
-        errors = [opening.result() if opening.done() else None for opening in openings]
-        if None not in errors and not isinstance(errors[0], EngineUnavailableError):
-            raise ChangeNotStartedError(
-                f"The change was not made, {function} goes on as it was: no container started with it. {errors[0]}"
-            )
-
-    def retire(self, key: str) -> None:
-        """A function was replaced or removed."""
-        self.pool.retire(key)
-        self._tasks.spawn(self._spares.discard(key), name="discard spare")
 
     async def sweep_forever(self) -> None:
         """Look after all time limits: of calls that run, of calls in line, of idle containers."""
@@ -214,15 +170,15 @@ class Agent:
         left = list(self.running.values())
         for invocation in left:
             self.stop(invocation, KilledError("This node is shutting down; the call was killed"))
-        self._tasks.spawn(self._spares.close(), name="close spares")
+        self.keeper.close()
         await self._tasks.wait(timeout_s=max(grace_s, CLOSE_S))
-        self._is_giving_up = True
+        self.keeper.give_up_on_engine()
         await self._tasks.cancel()
         for invocation in list(self.running.values()):
             self._end(invocation, invocation.stop)
         return len(left)
 
-    # --- ContainerOwner: a hot container and its slots tell
+    # --- SlotOwner: the slots of hot containers tell
 
     def call_answered(self, slot: Slot, invocation: Invocation, *, is_reusable: bool) -> None:
         """The answer of a call is complete."""
@@ -249,10 +205,6 @@ class Agent:
         if slot.container.end_reason:
             error = KilledError(slot.container.end_reason)
         self._tasks.spawn(self._fail(slot, invocation, error), name=f"broke/{invocation.id}")
-
-    def container_died(self, container: HotContainer) -> None:
-        """A container ended by itself, or because we said so."""
-        self.pool.died(container)
 
     def needs_opening(self, slot: Slot, invocation: Invocation) -> None:
         """The call can't begin before a channel is opened."""
@@ -288,51 +240,15 @@ class Agent:
         slot.container.drop_slot(slot)
         self.pool.release(slot.container)
 
-    # --- PoolUser: the pool asks
-
-    def launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
-        """Begin to make a hot container."""
-        container = HotContainer(
-            pool,
-            reservation,
-            self,
-            hot_format=self._launcher.formats[pool.function.format],
-            max_log_bytes=self._options.max_log_bytes,
-        )
-        self._tasks.spawn(self._launch(container), name=f"launch/{pool.function}")
-        return container
-
-    def freeze(self, container: HotContainer) -> None:
-        """Pause an idle container."""
-        self._tasks.spawn(self._freeze(container), name=f"freeze/{container.function}")
-
-    def thaw(self, container: HotContainer) -> None:
-        """Resume a frozen container."""
-        self._tasks.spawn(self._thaw(container), name=f"thaw/{container.function}")
+    # --- PoolUser: the pool tells
 
     def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         """Run a call in a container of its own."""
         self._tasks.spawn(self._run_cold(invocation, reservation), name=f"cold/{invocation.id}")
 
-    def dispose(self, container: HotContainer) -> None:
-        """End a container."""
-        self._tasks.spawn(self._dispose(container), name=f"dispose/{container.function}")
-
-    def refuse(self, invocation: Invocation, error: NoCapacityError) -> None:
+    def refuse(self, invocation: Invocation, error: FaasError) -> None:
         """There is nothing for a waiting call."""
         self._end(invocation, error)
-
-    # --- ColdKeeper: a cold call asks
-
-    def kill_soon(self, container: Container) -> None:
-        """A running cold call must end now."""
-        self._tasks.spawn(self._until_done(container.kill), name=f"kill/{container.id[:12]}")
-
-    async def give_up(self, container: Container, *, is_dead: bool) -> None:
-        """A cold call is done with its container: be sure it is dead, forget it when the engine has time."""
-        if not is_dead:
-            await self._until_done(container.kill)
-        self._tasks.spawn(self._forget(container), name=f"remove/{container.id[:12]}")
 
     # --- the end of a call
 
@@ -361,75 +277,25 @@ class Agent:
         container = slot.container
         if invocation.stop is None and isinstance(error, ProtocolViolationError):
             self.pool.drain(container)
-            error = await self._diagnose(container, error)
+            error = await self.keeper.diagnose(container, error)
             if container.running > 1 and not container.ended.done():
                 # It broke this call's answer, and takes no other call; those that it runs may still end well.
                 invocation.runner = None
                 self._leave(slot)
                 self._end(invocation, invocation.stop or error)
                 return
-        await self._kill(container)
+        await self.keeper.kill(container)
         invocation.runner = None
         self.pool.stop(container)
         self._end(invocation, invocation.stop or error)
 
-    async def _diagnose(self, container: HotContainer, error: FaasError) -> FaasError:
-        """A better error when the container turns out to have ended."""
-        await asyncio.wait([container.ended], timeout=DIAGNOSIS_S)
-        if not container.ended.done() or container.engine is None:
-            return error
-        ended = await container.engine.wait()
-        if ended.is_oom:
-            return OutOfMemoryError(container.function.memory_mib)
-        if ended.is_killed:
-            return KilledError(container.end_reason) if container.end_reason else KilledError()
-        return ProtocolViolationError(f"{error.message}; the function ended with exit code {ended.exit_code}")
-
     # --- tasks
-
-    async def _launch(self, container: HotContainer) -> None:
-        error: FaasError
-        try:
-            await self._launcher.open(container, self, self._spares.take(container.function.key))
-        except FaasError as failure:
-            error = failure
-        except Exception:
-            logger.exception("launch_failed", extra={"function": str(container.function)})
-            error = InternalError()
-        except asyncio.CancelledError:
-            container.opened.set_result(ShuttingDownError())  # who prepares a change waits for it
-            raise
-        else:
-            self._metrics.container_started(container.timings.create_s + container.timings.start_s)
-            container.opened.set_result(None)
-            self.pool.launched(container)
-            if not self._is_closing and not container.pool.is_stale(container):
-                self._tasks.spawn(self._spares.refill(container.function), name=f"spare/{container.function}")
-            return
-        self._metrics.container_start_failed()
-        if isinstance(error, StartFailedError):
-            error = await self._why_not_started(container, error)
-        logger.warning("container_not_started", extra={"function": str(container.function), "error": error.message})
-        container.opened.set_result(error)
-        invocation = self.pool.launch_failed(container)
-        if invocation is not None:
-            invocation.log = container.start_log if container.start_log else None
-            invocation.launch = container.timings
-            self._end(invocation, error)
-
-    async def _why_not_started(self, container: HotContainer, error: FaasError) -> FaasError:
-        if not container.ended.done() or container.engine is None:
-            return error
-        ended = await container.engine.wait()
-        if ended.is_oom:
-            return OutOfMemoryError(container.function.memory_mib)
-        return StartFailedError(f"{error.message} (exit code {ended.exit_code})")
 
     async def _open(self, slot: Slot, invocation: Invocation) -> None:
         container = slot.container
         slot.drop_channel()
         try:
-            async with asyncio.timeout(DIAGNOSIS_S):
+            async with asyncio.timeout(OPEN_S):
                 channel = await container.format.reopen(container)
         except (FaasError, TimeoutError):
             is_fit = False
@@ -452,25 +318,6 @@ class Agent:
         else:
             self.start(invocation, queue_timeout_s=invocation.queue_timeout_s)
 
-    async def _freeze(self, container: HotContainer) -> None:
-        try:
-            async with container.turns:
-                if container.state is ContainerState.FROZEN:  # and not wanted again already
-                    await container.pause()
-        except FaasError as error:
-            logger.warning("container_not_paused", extra={"function": str(container.function), "error": error.message})
-            self.pool.freeze_failed(container)
-
-    async def _thaw(self, container: HotContainer) -> None:
-        try:
-            async with container.turns:
-                await container.resume()
-        except FaasError as error:
-            logger.warning("container_not_resumed", extra={"function": str(container.function), "error": error.message})
-            self.pool.thaw_failed(container)
-        else:
-            self.pool.thawed(container)
-
     async def _send_body(self, slot: Slot, invocation: Invocation) -> None:
         if slot.invocation is not invocation:
             return  # it was stopped before this began
@@ -490,7 +337,7 @@ class Agent:
         run = ColdRun(
             invocation,
             self._launcher,
-            self,
+            self.keeper,
             max_response_bytes=self._options.max_response_bytes,
             max_log_bytes=self._options.max_log_bytes,
         )
@@ -507,35 +354,3 @@ class Agent:
             run.close()
             invocation.runner = None
         self._end(invocation, error)
-
-    async def _dispose(self, container: HotContainer) -> None:
-        await self._kill(container)
-        self.pool.disposed(container)
-        await self._until_done(lambda: self._launcher.close(container))
-        if container.engine is not None:
-            self.containers.discard(container.engine.id)
-        if container.socket_dir_or_none is not None:
-            self.socket_dirs.discard(container.socket_dir_or_none.name)
-
-    async def _forget(self, container: Container) -> None:
-        await self._until_done(container.remove)
-        self.containers.discard(container.id)
-
-    async def _kill(self, container: HotContainer) -> None:
-        await self._until_done(lambda: self._launcher.kill(container))
-
-    async def _until_done(self, operation: Callable[[], Awaitable[None]]) -> None:
-        """Repeat what must not be left undone while the engine does not answer; give up when it refuses."""
-        while True:
-            try:
-                await operation()
-            except EngineUnavailableError as error:
-                logger.warning("engine_unavailable", extra={"error": error.message})
-                if self._is_giving_up:
-                    return
-                await asyncio.sleep(KILL_RETRY_S)
-            except FaasError:
-                logger.exception("container_not_ended")
-                return
-            else:
-                return

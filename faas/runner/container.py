@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from faas.runner.call_log import LogBuffer, share_out
 from faas.runner.executors.base import Pausable
 from faas.runner.invocation import LaunchTimings
-from faas.runner.slot import Slot, SlotOwner
+from faas.runner.slot import Slot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from faas.runner.function_pool import FunctionPool
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
+    from faas.runner.slot import SlotOwner
 
 __all__ = ["ContainerOwner", "ContainerState", "HotContainer"]
 
@@ -51,8 +52,8 @@ class ContainerState(enum.Enum):
     DEAD = "dead"
 
 
-class ContainerOwner(SlotOwner, Protocol):
-    """Hears what happens to a container and to its calls; the agent."""
+class ContainerOwner(Protocol):
+    """Hears what happens to a container; its keeper."""
 
     def container_died(self, container: HotContainer) -> None:
         """A container ended by itself."""
@@ -66,6 +67,7 @@ class HotContainer:
         pool: FunctionPool,
         reservation: Reservation,
         owner: ContainerOwner,
+        slot_owner: SlotOwner,
         *,
         hot_format: HotFormat,
         max_log_bytes: int,
@@ -88,6 +90,7 @@ class HotContainer:
         """Pausing and resuming take turns."""
         self._is_paused = False
         self._owner = owner
+        self._slot_owner = slot_owner
         self._max_log_bytes = max_log_bytes
         self.slots: list[Slot] = []
         """Those that run a call, and those that are free."""
@@ -174,7 +177,7 @@ class HotContainer:
         """A free slot, the one used last if there is any."""
         if self._free_slots:
             return self._free_slots.pop()
-        slot = Slot(self, self._owner)
+        slot = Slot(self, self._slot_owner)
         self.slots.append(slot)
         return slot
 

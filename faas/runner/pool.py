@@ -1,7 +1,7 @@
 """The hot pool: which container runs which call, when one more is made, and who must go to make room.
 
 Waiting is per function, memory is per node. Every decision here is synchronous: it changes the state and asks the
-`PoolUser`'s functions to do the slow part. For each function (`FunctionPool`):
+`ContainerKeeper` to do the slow part. For each function (`FunctionPool`):
 
     levels   containers with room for a call, by how many they run; level 0 is idle
     frozen   idle containers that are paused
@@ -27,12 +27,13 @@ from faas.runner.function_pool import FunctionPool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from faas.errors import FaasError
     from faas.runner.capacity import Capacity, Reservation
     from faas.runner.container import HotContainer
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation, LaunchTimings
 
-__all__ = ["Pool", "PoolUser"]
+__all__ = ["ContainerKeeper", "Pool", "PoolUser"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,8 @@ BYPASS_S = 1.0
 """How long a function that is short of memory lets smaller ones pass; then freed memory is kept for it."""
 
 
-class PoolUser(Protocol):
-    """What the pool asks of its owner, the agent; none of these may block or fail."""
+class ContainerKeeper(Protocol):
+    """What the pool asks of who keeps its containers; none of these may block or fail."""
 
     def launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
         """Begin to make a hot container; ends in `Pool.launched` or `Pool.launch_failed`."""
@@ -52,21 +53,34 @@ class PoolUser(Protocol):
     def thaw(self, container: HotContainer) -> None:
         """Resume a frozen container; ends in `Pool.thawed` or `Pool.thaw_failed`."""
 
-    def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
-        """Run a call in a container of its own; ends in `Pool.cold_ended`."""
-
     def dispose(self, container: HotContainer) -> None:
         """End a container; ends in `Pool.disposed`."""
 
-    def refuse(self, invocation: Invocation, error: NoCapacityError) -> None:
-        """Tell a waiting call that there is nothing for it."""
+
+class PoolUser(Protocol):
+    """What the pool tells its owner, the agent; neither may block or fail."""
+
+    def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
+        """Run a call in a container of its own; ends in `Pool.cold_ended`."""
+
+    def refuse(self, invocation: Invocation, error: FaasError) -> None:
+        """There is nothing for a waiting call."""
 
 
 class Pool:
     """The containers of one node."""
 
-    def __init__(self, capacity: Capacity, user: PoolUser, *, max_waiting: int, on_evicted: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        capacity: Capacity,
+        keeper: ContainerKeeper,
+        user: PoolUser,
+        *,
+        max_waiting: int,
+        on_evicted: Callable[[], None],
+    ) -> None:
         self._capacity = capacity
+        self._keeper = keeper
         self._user = user
         self._max_waiting = max_waiting
         self._on_evicted = on_evicted
@@ -130,7 +144,7 @@ class Pool:
         is_cold = pool.function.format is FormatName.DEFAULT
         while not pool.is_served:
             if pool.frozen:
-                self._user.thaw(pool.thaw())
+                self._keeper.thaw(pool.thaw())
                 continue
             if not pool.has_room:
                 break
@@ -147,7 +161,7 @@ class Pool:
     def _launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
         pool.live += 1
         pool.starting += 1
-        container = self._user.launch(pool, reservation)
+        container = self._keeper.launch(pool, reservation)
         container.generation = pool.generation
         return container
 
@@ -229,14 +243,17 @@ class Pool:
             self.stop(container)
             self._grow(pool)
 
-    def launch_failed(self, container: HotContainer) -> Invocation | None:
-        """A container never got ready; returns the call that hears of it, if one still waits."""
+    def launch_failed(self, container: HotContainer, error: FaasError) -> None:
+        """A container never got ready; one call hears of it, if any waits."""
         pool = container.pool
         pool.starting -= 1
         pool.not_started(monotonic())
         invocation = pool.waiting.popleft()[0] if pool.waiting else None
         self.stop(container)
-        return invocation
+        if invocation is not None:
+            invocation.log = container.start_log if container.start_log else None
+            invocation.launch = container.timings
+            self._user.refuse(invocation, error)
 
     def release(self, container: HotContainer) -> None:
         """A call has left its place in a container: the next one gets it, or it is kept, or the container ends."""
@@ -281,7 +298,7 @@ class Pool:
             container.pool.stopping += 1
             container.state = ContainerState.STOPPING
             self._stopping_mib += container.reservation.memory_mib
-            self._user.dispose(container)
+            self._keeper.dispose(container)
 
     def freeze_failed(self, container: HotContainer) -> None:
         """A container could not be paused; nobody knows what state it is in."""
@@ -379,7 +396,7 @@ class Pool:
                 for container in pool.idle_longer_than(function.freeze_s, now):
                     if container.state is ContainerState.IDLE:
                         pool.freeze(container)
-                        self._user.freeze(container)
+                        self._keeper.freeze(container)
             if pool.min_warm:
                 self.launch_ahead(function, pool.missing(now))
             self._refuse_late(pool, now)

@@ -14,7 +14,7 @@ from faas.api import dataplane as dataplane_module
 from faas.api.app import build_app
 from faas.catalog import Catalog, Limits
 from faas.metrics import Metrics
-from faas.runner import agent as agent_module
+from faas.runner import keeper as keeper_module
 from faas.store.engine import Store, open_store
 from tests.api.fakes import FakeCalls, SilentListener, resolve_image
 from tests.api.front import MIB, PROGRAMS, running_front
@@ -94,7 +94,7 @@ async def make_front(
     """Makes a data plane with other limits."""
     # Pauses that only matter to a real node.
     monkeypatch.setattr(dataplane_module, "SWEEP_S", 0.05)
-    monkeypatch.setattr(agent_module, "DIAGNOSIS_S", 0.05)
+    monkeypatch.setattr(keeper_module, "DIAGNOSIS_S", 0.05)
     async with AsyncExitStack() as stack:
 
         async def make(**limits: Any) -> Front:

@@ -16,7 +16,7 @@ from faas.errors import (
     ResponseTooLargeError,
 )
 from faas.models import FormatName
-from faas.runner import agent as agent_module
+from faas.runner import keeper as keeper_module
 from faas.runner import slot as slot_module
 from faas.runner.invocation import State
 from tests.support.inprocess import InProcessContainer
@@ -73,8 +73,8 @@ class Chunks:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses that only matter to a real engine."""
-    monkeypatch.setattr(agent_module, "KILL_RETRY_S", 0.01)
-    monkeypatch.setattr(agent_module, "DIAGNOSIS_S", 0.05)
+    monkeypatch.setattr(keeper_module, "KILL_RETRY_S", 0.01)
+    monkeypatch.setattr(keeper_module, "DIAGNOSIS_S", 0.05)
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ async def test_a_container_that_dies_while_idle_is_replaced_and_its_memory_is_fr
     rig = await make_rig(echo=http_stream(echo))
     await rig.ask(a_function())
     rig.executor.running[0].end(1)
-    await wait_until(lambda: not rig.agent.containers)
+    await wait_until(lambda: not rig.agent.keeper.containers)
     assert rig.capacity.used_mib == 0
     assert (await rig.ask(a_function())).outcome == b"hello"
     assert rig.executor.made == 2

@@ -9,7 +9,7 @@ import pytest
 
 from faas.errors import CallCancelledError
 from faas.models import FormatName
-from faas.runner import agent as agent_module
+from faas.runner import keeper as keeper_module
 from tests.support.programs import FunctionRequest, answer, http_stream, stdio_http
 from tests.support.rig import a_function, running_rig
 
@@ -53,7 +53,7 @@ async def steps(count: int) -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "DIAGNOSIS_S", 0.02)
+    monkeypatch.setattr(keeper_module, "DIAGNOSIS_S", 0.02)
 
 
 async def test_closing_at_any_step_ends_every_call_once_and_leaves_nothing(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from faas.errors import CallCancelledError, CallTimeoutError, ClientGoneError, FaasError
 from faas.models import FormatName
-from faas.runner import agent as agent_module
 from faas.runner import function_pool as function_pool_module
+from faas.runner import keeper as keeper_module
 from faas.runner import slot as slot_module
 from tests.support.programs import answer, http_stream, stdio_http
 from tests.support.rig import a_function
@@ -89,7 +89,7 @@ async def begin(rig: Rig, function: Function, beginning: str) -> None:
     """Come to where a run begins, whatever the one before has left."""
     await rig.quiet()
     if beginning == "cold":
-        rig.agent.retire(function.key)
+        rig.agent.keeper.retire(function.key)
     elif function.format is not FormatName.DEFAULT:
         assert (await rig.ask(function)).outcome == BODY
     if beginning == "frozen":
@@ -119,7 +119,7 @@ def kill_all(rig: Rig) -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "DIAGNOSIS_S", 0.005)
+    monkeypatch.setattr(keeper_module, "DIAGNOSIS_S", 0.005)
     monkeypatch.setattr(function_pool_module, "FIRST_RETRY_S", 0.0)
 
 
@@ -174,7 +174,7 @@ async def test_the_function_is_retired(rig: Rig, kind: str, beginning: str) -> N
     def check(_victim: int, calls: Sequence[Call]) -> None:
         assert {sink.outcome for _, sink in calls} == {BODY}
 
-    await disturb_calls(rig, function, beginning, lambda _call: rig.agent.retire(function.key), check)
+    await disturb_calls(rig, function, beginning, lambda _call: rig.agent.keeper.retire(function.key), check)
 
 
 @pytest.mark.parametrize(("kind", "beginning"), BEGINNINGS)
@@ -203,7 +203,7 @@ async def test_a_container_is_being_paused(rig: Rig, kind: str, disturb: str) ->
                 case "die":
                     kill_all(rig)
                 case "retire":
-                    rig.agent.retire(function.key)
+                    rig.agent.keeper.retire(function.key)
 
         freeze(rig)
         await steps.run(act)
@@ -220,7 +220,7 @@ async def test_containers_are_started_to_be_kept_warm(rig: Rig, kind: str, distu
     function = a_function(**{**KINDS[kind], "max_concurrency": 3, "min_warm": 2})  # type: ignore[arg-type]
 
     async def once(steps: Steps) -> None:
-        rig.agent.retire(function.key)
+        rig.agent.keeper.retire(function.key)
         await rig.quiet()
         calls: list[Call] = []
 
@@ -231,7 +231,7 @@ async def test_containers_are_started_to_be_kept_warm(rig: Rig, kind: str, distu
                 case "die":
                     kill_all(rig)
                 case "retire":
-                    rig.agent.retire(function.key)
+                    rig.agent.keeper.retire(function.key)
                     rig.agent.pool.adopt(function)
 
         rig.agent.pool.adopt(function)
@@ -256,9 +256,9 @@ async def test_a_change_is_being_prepared(rig: Rig, kind: str, disturb: str) -> 
 
     async def once(steps: Steps) -> None:
         await begin(rig, old, "warm")
-        rig.agent.retire(new.key)
+        rig.agent.keeper.retire(new.key)
         await rig.quiet()
-        preparing = asyncio.ensure_future(rig.agent.prepare(new, old.key))
+        preparing = asyncio.ensure_future(rig.agent.keeper.prepare(new, old.key))
         calls: list[Call] = []
 
         def act() -> None:
@@ -268,7 +268,7 @@ async def test_a_change_is_being_prepared(rig: Rig, kind: str, disturb: str) -> 
                 case "die":
                     kill_all(rig)
                 case "retire":
-                    rig.agent.retire(old.key)
+                    rig.agent.keeper.retire(old.key)
                 case "call":
                     calls.extend(start(rig, new, 2))
 

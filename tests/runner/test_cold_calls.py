@@ -10,6 +10,7 @@ import pytest
 from faas.errors import CallCancelledError, EngineError, EngineUnavailableError
 from faas.models import FormatName
 from faas.runner import agent as agent_module
+from faas.runner import keeper as keeper_module
 from faas.runner.formats import default as default_format
 from faas.runner.invocation import State
 from tests.support.rig import KeepingSink, a_function
@@ -190,7 +191,7 @@ async def test_calls_wait_for_memory_and_all_of_them_run(make_rig: MakeRig) -> N
 async def test_closing_ends_while_the_engine_is_away(
     make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, hot_format: FormatName
 ) -> None:
-    monkeypatch.setattr(agent_module, "KILL_RETRY_S", 0.01)
+    monkeypatch.setattr(keeper_module, "KILL_RETRY_S", 0.01)
     monkeypatch.setattr(agent_module, "CLOSE_S", 0.05)
     rig = await make_rig(forever=forever)
     invocation, sink = rig.call(a_function("forever", format=hot_format))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faas.errors import NoCapacityError
+from faas.errors import EngineError, FaasError, NoCapacityError
 from faas.models import FormatName
 from faas.runner import pool as pool_module
+from faas.runner.call_log import LogBuffer
 from faas.runner.capacity import Capacity
 from faas.runner.container import ContainerState
 from faas.runner.invocation import LaunchTimings
@@ -44,6 +45,7 @@ class FakeContainer:
     running: int = 0
     invocations: list[Invocation] = field(default_factory=list)
     timings: LaunchTimings = field(default_factory=LaunchTimings)
+    start_log: LogBuffer = field(default_factory=lambda: LogBuffer(0))
 
     @property
     def function(self) -> Function:
@@ -74,13 +76,13 @@ class Node:
     freezing: list[FakeContainer] = field(default_factory=list)
     thawing: list[FakeContainer] = field(default_factory=list)
     cold: list[tuple[Invocation, Reservation]] = field(default_factory=list)
-    refused: list[tuple[Invocation, NoCapacityError]] = field(default_factory=list)
+    refused: list[tuple[Invocation, FaasError]] = field(default_factory=list)
     made: list[FakeContainer] = field(default_factory=list)
     evicted: int = 0
 
     def __post_init__(self) -> None:
         self.capacity = Capacity(self.total_mib)
-        self.pool = Pool(self.capacity, self, max_waiting=self.max_waiting, on_evicted=self._count)  # type: ignore[arg-type]
+        self.pool = Pool(self.capacity, self, self, max_waiting=self.max_waiting, on_evicted=self._count)  # type: ignore[arg-type]
 
     def _count(self) -> None:
         self.evicted += 1
@@ -106,7 +108,7 @@ class Node:
     def dispose(self, container: Any) -> None:
         self.stopping.append(container)
 
-    def refuse(self, invocation: Invocation, error: NoCapacityError) -> None:
+    def refuse(self, invocation: Invocation, error: FaasError) -> None:
         self.refused.append((invocation, error))
 
     # --- what the test does
@@ -124,7 +126,10 @@ class Node:
         return container
 
     def fail(self) -> Invocation | None:
-        return self.pool.launch_failed(self.starting.pop(0))  # type: ignore[arg-type]
+        """The first launch fails; returns the call that heard of it."""
+        container, told = self.starting.pop(0), len(self.refused)
+        self.pool.launch_failed(container, EngineError("no space left on device"))  # type: ignore[arg-type]
+        return self.refused.pop()[0] if len(self.refused) > told else None
 
     def answer(self, container: FakeContainer) -> None:
         """The oldest call of a container has its answer."""

@@ -55,7 +55,7 @@ async def test_a_changed_function_has_no_spare_of_before(make_rig: MakeRig) -> N
     function = a_function()
     await rig.ask(function)
     await wait_until(lambda: "created" in repr(rig.executor))
-    rig.agent.retire(function.key)
+    rig.agent.keeper.retire(function.key)
     await wait_until(lambda: repr(rig.executor) == "<InProcessExecutor empty>")
 
 
@@ -69,7 +69,7 @@ async def test_a_function_that_is_changed_while_its_spare_is_made_has_none(make_
         create.__enter__()
     await sink.ended.wait()
     await wait_until(lambda: rig.executor.verbs["create"] == 2)
-    rig.agent.retire(function.key)
+    rig.agent.keeper.retire(function.key)
     create.__exit__(None, None, None)
     await wait_until(lambda: repr(rig.executor) == "<InProcessExecutor empty>")
     assert rig.executor.made == 2
@@ -81,7 +81,7 @@ async def test_a_function_that_is_changed_while_it_starts_has_no_spare(make_rig:
     with rig.executor.hold("start"):
         _, sink = rig.call(function)
         await wait_until(lambda: rig.executor.verbs["start"] == 1)
-        rig.agent.retire(function.key)
+        rig.agent.keeper.retire(function.key)
     await sink.ended.wait()
     await rig.settled()
     assert repr(rig.executor) == "<InProcessExecutor empty>"
@@ -94,9 +94,9 @@ async def test_a_spare_that_the_engine_does_not_remove_is_left_to_the_reaper(mak
     await rig.ask(function)
     await rig.settled()
     rig.executor.fail("remove", EngineError("device or resource busy"))
-    rig.agent.retire(function.key)
+    rig.agent.keeper.retire(function.key)
     await rig.quiet()
-    assert not rig.agent.containers
+    assert not rig.agent.keeper.containers
     rig.abandon()
 
 
@@ -109,7 +109,7 @@ async def test_a_spare_that_is_gone_costs_no_call(make_rig: MakeRig) -> None:
     rig.executor.fail("start", EngineError("no such container"))
     assert (await rig.ask(function)).outcome == b"hello"
     await rig.settled()
-    assert len(rig.agent.socket_dirs) == len(rig.agent.containers)
+    assert len(rig.agent.keeper.socket_dirs) == len(rig.agent.keeper.containers)
 
 
 async def test_an_engine_that_refuses_a_spare_fails_nobody(make_rig: MakeRig) -> None:
@@ -123,4 +123,4 @@ async def test_an_engine_that_refuses_a_spare_fails_nobody(make_rig: MakeRig) ->
     assert sink.outcome == b"hello"
     await rig.settled()
     assert repr(rig.executor) == "<InProcessExecutor 1 running>"
-    assert len(rig.agent.socket_dirs) == 1
+    assert len(rig.agent.keeper.socket_dirs) == 1

@@ -164,7 +164,7 @@ async def test_a_change_of_a_function_in_use_finds_its_containers_ready(make_rig
     rig = await make_rig(echo=http_stream(echo))
     old, new = a_function(), a_function(config={"VERSION": "2"})
     await rig.ask(old)
-    await rig.agent.prepare(new, old.key)
+    await rig.agent.keeper.prepare(new, old.key)
     invocation, sink = rig.call(new)
     await sink.ended.wait()
     assert invocation.launch is None, "it did not wait for a start"
@@ -185,7 +185,7 @@ async def test_as_many_are_made_ready_as_are_in_use(make_rig: MakeRig) -> None:
     for _ in range(3):
         rig.call(old)
     await wait_until(lambda: inside == 3)
-    await rig.agent.prepare(new, old.key)
+    await rig.agent.keeper.prepare(new, old.key)
     assert repr(rig.executor) == "<InProcessExecutor 6 running>"
     go_on.set()
 
@@ -201,13 +201,13 @@ async def test_a_change_that_does_not_start_is_told(make_rig: MakeRig) -> None:
     old, new = a_function(), a_function(config={"VERSION": "2"})
     await rig.ask(old)
     with pytest.raises(ChangeNotStartedError, match="exit code 3"):
-        await rig.agent.prepare(new, old.key)
+        await rig.agent.keeper.prepare(new, old.key)
     assert (await rig.ask(old)).outcome == b"hello"
 
 
 async def test_a_function_that_is_not_in_use_is_not_started_for_a_change(make_rig: MakeRig) -> None:
     rig = await make_rig(echo=http_stream(echo))
-    await rig.agent.prepare(a_function(config={"VERSION": "2"}), a_function().key)
+    await rig.agent.keeper.prepare(a_function(config={"VERSION": "2"}), a_function().key)
     assert rig.executor.made == 0
 
 
@@ -215,7 +215,7 @@ async def test_a_change_does_not_wait_for_memory_that_is_in_use(make_rig: MakeRi
     rig = await make_rig(memory_mib=128, echo=http_stream(echo))
     old = a_function(memory_mib=128)
     await rig.ask(old)
-    await rig.agent.prepare(a_function(memory_mib=128, config={"VERSION": "2"}), old.key)
+    await rig.agent.keeper.prepare(a_function(memory_mib=128, config={"VERSION": "2"}), old.key)
     assert rig.executor.made == 1
 
 
@@ -227,7 +227,7 @@ async def test_who_prepares_a_change_hears_that_the_node_closes(
     old, new = a_function(), a_function(config={"VERSION": "2"})
     await rig.ask(old)
     with rig.executor.hold("start"):
-        preparing = asyncio.ensure_future(rig.agent.prepare(new, old.key))
+        preparing = asyncio.ensure_future(rig.agent.keeper.prepare(new, old.key))
         await wait_until(lambda: rig.executor.verbs["start"] == 2)
         await rig.agent.close(0)
         with pytest.raises(ChangeNotStartedError, match="shutting down"):

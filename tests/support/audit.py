@@ -120,8 +120,8 @@ def audit_settled(agent: RecordedAgent, executor: InProcessExecutor) -> None:
     """Nothing is under way but calls that wait for their functions: what the engine has is what the agent knows."""
     assert not len(agent._tasks)
     audit(agent)
-    engines = {spare.engine.id for spare in agent._spares._spares.values()}
-    folders = {spare.socket_dir.name for spare in agent._spares._spares.values() if spare.socket_dir is not None}
+    engines = {spare.engine.id for spare in agent.keeper.spares._spares.values()}
+    folders = {spare.socket_dir.name for spare in agent.keeper.spares._spares.values() if spare.socket_dir is not None}
     for container in agent.made:
         if container.state is ContainerState.DEAD:
             _audit_dead(container)
@@ -133,8 +133,8 @@ def audit_settled(agent: RecordedAgent, executor: InProcessExecutor) -> None:
             folders.add(container.socket_dir_or_none.name)
         for slot in container.slots:
             assert (slot.invocation is None) == (slot in container._free_slots)
-    assert agent.containers == engines == set(executor.containers)
-    assert agent.socket_dirs == folders
+    assert agent.keeper.containers == engines == set(executor.containers)
+    assert agent.keeper.socket_dirs == folders
 
 
 def _audit_dead(container: HotContainer) -> None:

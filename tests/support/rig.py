@@ -121,11 +121,14 @@ class RecordedAgent(Agent):
         super().__init__(*args, **options)
         self.made: list[HotContainer] = []
         self.cold: list[tuple[Invocation, Reservation]] = []
+        launch = self.keeper.launch
 
-    def launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
-        container = super().launch(pool, reservation)
-        self.made.append(container)
-        return container
+        def launch_and_remember(pool: FunctionPool, reservation: Reservation) -> HotContainer:
+            container = launch(pool, reservation)
+            self.made.append(container)
+            return container
+
+        self.keeper.launch = launch_and_remember  # type: ignore[method-assign]
 
     def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         self.cold.append((invocation, reservation))
@@ -238,7 +241,7 @@ async def running_rig(
                 await agent.close(grace_s)
                 assert repr(agent) == EMPTY.format(total=memory_mib)
                 assert not executor.containers, executor
-                assert not agent.socket_dirs
+                assert not agent.keeper.socket_dirs
                 assert not list(socket_root.iterdir())
         finally:
             await executor.close()
