@@ -93,13 +93,13 @@ class Keeper:
     async def prepare(self, function: Function, replaced_key: str) -> None:
         """Have containers of a function ready before it takes the place of another that is in use.
 
-        As many as that one keeps busy, at least one, as far as there is free memory; returns after `PREPARE_S` with
+        As many as are in use of that one, at least one, as far as there is free memory; returns after `PREPARE_S` with
         what is ready then. Raises `ChangeNotStartedError` when none got ready.
         """
         is_hot = function.format is not FormatName.DEFAULT
         if not is_hot or function.key == replaced_key or not self.pool.is_used(replaced_key):
             return
-        count = max(1, function.min_warm, self.pool.busy(replaced_key))
+        count = max(1, function.min_warm, self.pool.in_use(replaced_key))
         openings = [container.opened for container in self.pool.launch_ahead(function, count)]
         if not openings:
             return

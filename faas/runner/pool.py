@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 BYPASS_S = 1.0
 """How long a function that is short of memory lets smaller ones pass; then freed memory is kept for it."""
 
+IN_USE_S = 1.0
+"""An idle container whose last call ended less long ago counts as in use."""
+
 
 class ContainerKeeper(Protocol):
     """What the pool asks of who keeps its containers; none of these may block or fail."""
@@ -372,10 +375,13 @@ class Pool:
         self._forget_if_unused(pool)
         return made
 
-    def busy(self, key: str) -> int:
-        """How many containers of a function run a call."""
+    def in_use(self, key: str) -> int:
+        """How many containers of a function run a call, or did so a moment ago: between two short calls all are idle."""
         pool = self._pools.get(key)
-        return pool.busy if pool is not None else 0
+        if pool is None:
+            return 0
+        now = monotonic()
+        return pool.busy + sum(now - container.idle_since < IN_USE_S for container in pool.idle)
 
     def is_used(self, key: str) -> bool:
         """Whether a function has containers, or shall have some."""

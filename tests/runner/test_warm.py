@@ -190,6 +190,15 @@ async def test_as_many_are_made_ready_as_are_in_use(make_rig: MakeRig) -> None:
     go_on.set()
 
 
+async def test_what_was_in_use_a_moment_ago_counts(make_rig: MakeRig) -> None:
+    rig = await make_rig(echo=http_stream(echo))
+    old, new = a_function(), a_function(config={"VERSION": "2"})
+    await asyncio.gather(*(rig.ask(old) for _ in range(3)))
+    count = len(rig.executor.running)
+    await rig.agent.keeper.prepare(new, old.key)
+    assert len(rig.executor.running) == 2 * count
+
+
 async def test_a_change_that_does_not_start_is_told(make_rig: MakeRig) -> None:
     async def broken(process: Process) -> int:
         if "VERSION" in process.env:
