@@ -376,7 +376,7 @@ class Pool:
         return made
 
     def in_use(self, key: str) -> int:
-        """How many containers of a function run a call, or did so a moment ago: between two short calls all are idle."""
+        """How many containers of a function run a call, or did so a moment ago: between short calls all are idle."""
         pool = self._pools.get(key)
         if pool is None:
             return 0
