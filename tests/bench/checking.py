@@ -14,24 +14,29 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
+REPEATS = 2
+"""How often what has fallen is measured again: a machine that others use has bad minutes, and a defect has only such."""
+
 
 def check(committed: Report, measured: Report, measure: Callable[[Iterable[str]], Report]) -> bool:
     """Whether no ratio has fallen; says which have.
 
-    Sections with fallen ratios are measured once more: one bad minute of the machine is no news. A check that finds
-    nothing to compare fails, since it would pass for ever.
+    Sections with fallen ratios are measured again; what has fallen must do so each time. A check that finds nothing to
+    compare fails, since it would pass for ever.
     """
     compared = len(shared_ratios(committed, measured))
     if not compared:
         print("Nothing to compare: the committed report has none of the ratios that were measured.", file=sys.stderr)
         return False
     found = fallen(committed, measured)
-    if found:
+    for _ in range(REPEATS):
+        if not found:
+            break
         print("Fallen, measured once more:", *found.values(), sep="\n", file=sys.stderr)
         again = fallen(committed, measure(dict.fromkeys(section for section, _ in found)))
         found = {name: sentence for name, sentence in again.items() if name in found}
     if found:
-        print("Fallen twice:", *found.values(), sep="\n", file=sys.stderr)
+        print(f"Fallen {REPEATS + 1} times:", *found.values(), sep="\n", file=sys.stderr)
         return False
     print(f"None of {compared} ratios has fallen.")
     return True

@@ -57,11 +57,11 @@ def test_another_ratio_that_falls_the_second_time_passes() -> None:
     assert check(COMMITTED, report(warm={"fast": 0.5, "slow": 0.1}), again)
 
 
-def test_what_has_fallen_twice_fails_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_falls_each_time_fails_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     again = Again(report(warm={"fast": 0.4, "slow": 0.1}))
     assert not check(COMMITTED, report(warm={"fast": 0.5, "slow": 0.1}), again)
     assert capsys.readouterr().err.splitlines()[-2:] == [
-        "Fallen twice:",
+        "Fallen 3 times:",
         "warm: fast: 0.40, committed 1.00, higher is better",
     ]
 
