@@ -85,6 +85,9 @@ class HttpConnection(asyncio.Protocol):
         self._status = 0
         self._headers: Headers = []
         self._head_bytes = 0
+        self._packet_bytes = 0
+        self._bodyless_bytes = 0
+        """What came behind the head since the latest packet with some of the body in it."""
         self._content_length: int | None = None
         self._is_chunked = False
         self._in_head = True
@@ -152,6 +155,7 @@ class HttpConnection(asyncio.Protocol):
             if known is not None and known[2] == len(data) - end:
                 self._pass_on_known(receiver, known, data[end:])
                 return
+        self._packet_bytes = len(data)
         if self._in_head:
             self._head_bytes += len(data)
         try:
@@ -162,13 +166,23 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(_as_faas_error(error, data))
             return
-        if self._in_head and self._head_bytes > self._max_header_bytes:
-            self._fail(_headers_too_large(self._max_header_bytes))
-        elif self._is_complete:
+        if self._is_complete:
             if is_whole and self._keep_alive and self._content_length is not None:
                 self._remember_head(data[: len(data) - self._content_length])
             self._finish(is_reusable=self._keep_alive)
         elif self._receiver is receiver:
+            self._go_on(receiver)
+
+    def _go_on(self, receiver: ResponseReceiver) -> None:
+        """A packet has ended in the middle of an answer; the parser would collect a head or a trailer without end."""
+        if self._in_head:
+            if self._head_bytes > self._max_header_bytes:
+                self._fail(_headers_too_large(self._max_header_bytes))
+            return
+        self._bodyless_bytes += self._packet_bytes
+        if self._bodyless_bytes > self._max_header_bytes:
+            self._fail(_headers_too_large(self._max_header_bytes))
+        else:
             receiver.response_flush()
 
     def _pass_on_known(self, receiver: ResponseReceiver, known: tuple[int, Headers, int], body: bytes) -> None:
@@ -232,7 +246,9 @@ class HttpConnection(asyncio.Protocol):
         self._is_chunked = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header, note the framing; the parser calls this."""
+        """Keep a header, note the framing; the parser calls this. What comes behind a body (trailers) is dropped."""
+        if not self._in_head:
+            return
         self._headers.append((name, value))
         # Lengths first: a lower() for every header would cost more than all the rest of this method.
         if len(name) == 14 and name.lower() == b"content-length":
@@ -250,6 +266,7 @@ class HttpConnection(asyncio.Protocol):
         if self._head_bytes > self._max_header_bytes and self._header_block_size() > self._max_header_bytes:
             raise _headers_too_large(self._max_header_bytes)
         self._in_head = False
+        self._bodyless_bytes = -self._packet_bytes
         if status in _NO_BODY_STATUSES:
             self._content_length = 0
         assert self._receiver is not None
@@ -260,6 +277,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Hand on some body; the parser calls this."""
+        self._bodyless_bytes = -self._packet_bytes
         if not self._is_complete and self._receiver is not None:
             self._receiver.response_body(data)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LIMIT = 500
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 SMALL = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
 
 
 class Wire(asyncio.Transport):
@@ -81,6 +82,7 @@ class Reader:
         self.on_body()
 
     def response_flush(self) -> None:
+        assert self.status
         assert not self.end
         self.flushes += 1
 
@@ -313,6 +315,25 @@ def test_a_header_block_over_the_limit_fails_when_it_trickles(wire: Wire, size: 
 def test_a_header_that_never_ends_is_not_collected(wire: Wire) -> None:
     reader = asked(wire, b"HTTP/1.1 200 OK\r\nX-Endless: ", b"x" * 300, b"x" * 300)
     assert isinstance(reader.error, ResponseTooLargeError)
+
+
+def test_what_comes_behind_the_body_does_not_become_a_header(wire: Wire) -> None:
+    late = CHUNKED[:-2] + b"X-Late: 1\r\nFn-Http-Status: 500\r\n\r\n"
+    for pieces in ([late], [late[:60], late[60:]]):
+        reader = asked(wire, *pieces)
+        assert reader.summary == (200, b"hello", "reusable")
+        assert reader.headers == [(b"Transfer-Encoding", b"chunked")]
+
+
+def test_a_trailer_that_never_ends_is_not_collected(wire: Wire) -> None:
+    reader = asked(wire, CHUNKED[:-2] + b"X-Long: ", *[b"x" * 50] * 20)
+    assert isinstance(reader.error, ResponseTooLargeError)
+    assert wire.is_closed
+
+
+def test_chunks_may_go_on_for_longer_than_a_trailer(wire: Wire) -> None:
+    reader = asked(wire, CHUNKED[:-5], *[b"5\r\nhello\r\n"] * 200, CHUNKED[-5:])
+    assert reader.summary == (200, b"hello" * 201, "reusable")
 
 
 def test_a_long_body_in_the_packet_of_its_head_is_not_the_heads(wire: Wire) -> None:
