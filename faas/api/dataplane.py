@@ -11,6 +11,7 @@ comes by callbacks of the container's connection. No task, no await, no copy of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import logging
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +24,7 @@ from faas.api.exchange import Exchange
 from faas.api.request_head import RepeatedRequest, RequestHead
 from faas.errors import HeadersTooLargeError, InternalError, InvalidRequestError, RequestTimeoutError
 from faas.tasks import TaskSet
+from faas.wire.hangup import has_hung_up
 from faas.wire.headers import canonical_name
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ LINGER_S = 2.0
 """How long the rest of a request is read and dropped after its answer, before the connection is closed."""
 
 SWEEP_S = 1.0
-"""How often slow clients are looked for."""
+"""How often clients that are slow, or gone, are looked for."""
 
 
 class DataPlane:
@@ -81,12 +83,13 @@ class DataPlane:
         return FaasProtocol(self, **arguments)
 
     async def sweep_forever(self) -> None:
-        """Close connections whose request stopped arriving."""
+        """Close connections whose client is gone, or whose request stopped arriving."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
             self.now = loop.time()
             for connection in list(self.connections):
+                connection.close_if_gone()
                 connection.close_if_stalled(self.now)
 
 
@@ -234,7 +237,8 @@ class FaasProtocol(HttpToolsProtocol):
         """
         self._is_lingering = True
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # the client is gone, which nothing has told yet
+                self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
 
     def default_head(self) -> bytes:
@@ -244,6 +248,11 @@ class FaasProtocol(HttpToolsProtocol):
             self._default_headers = headers
             self._default_head = b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._default_head
+
+    def close_if_gone(self) -> None:
+        """Close when the client has hung up while nothing is read from it, so that the event loop can't tell."""
+        if self.flow.read_paused and not self.transport.is_closing() and has_hung_up(self.transport):
+            self.transport.abort()
 
     def close_if_stalled(self, now: float) -> None:
         """Close when the client is silent in the middle of a request, or too long between two (`now` is loop time)."""

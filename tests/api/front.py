@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -94,6 +96,12 @@ class Client:
                 return await self.reader.read() == b""
             except ConnectionResetError:
                 return True
+
+    def reset(self) -> None:
+        """Hang up without waiting until what was sent has arrived."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
 
     @contextmanager
     def is_slow(self) -> Iterator[None]:
@@ -204,7 +212,7 @@ async def running_front(rig: Rig, programs: dict[str, Program], limits: dict[str
         return a_call()
 
     async def asgi(scope: Any, receive: Any, send: Any) -> None:
-        while (await receive())["more_body"]:
+        while (await receive()).get("more_body"):
             pass
         if scope["path"] == "/slow":
             await front.asgi_may_answer.wait()

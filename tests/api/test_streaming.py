@@ -183,3 +183,36 @@ async def test_an_answer_over_the_limit_is_502_when_its_length_was_declared(
     client = await front.client()
     got = await client.ask("POST /r/demo/flood HTTP/1.1|Host: here|Content-Length: 1", b"1")
     assert (got.status, got["faas-error"]) == (502, "response_too_large")
+
+
+# --- clients that are gone while nobody reads what they sent
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_hangs_up_with_more_sent_than_its_function_reads_ends_its_call(front: Front) -> None:
+    async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await asyncio.Event().wait()
+
+    front.rig.executor.programs["never-reads"] = on_socket(never_reads)
+    front.deploy("never-reads")
+    client = await front.client()
+    client.send(f"POST /r/demo/never-reads HTTP/1.1|Host: here|Content-Length: {3 * MIB}", b"x" * 3 * MIB)
+    await front.a_call_runs()
+    (connection,) = front.plane.connections
+    await wait_until(lambda: connection.flow.read_paused)
+    client.reset()
+    await front.no_call_is_left()
+    assert [invocation.error.code for invocation in front.rig.observed] == ["client_gone"]
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_hangs_up_with_requests_in_line_ends_the_one_that_runs(front: Front) -> None:
+    client = await front.client()
+    client.send("GET /r/demo/hang HTTP/1.1|Host: here")
+    await front.a_call_runs()
+    client.send("GET /r/demo/hang HTTP/1.1|Host: here")
+    (connection,) = front.plane.connections
+    await wait_until(lambda: connection.flow.read_paused)
+    client.writer.transport.abort()
+    await front.no_call_is_left()
+    assert [invocation.error.code for invocation in front.rig.observed] == ["client_gone"]
