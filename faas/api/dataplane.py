@@ -14,6 +14,8 @@ import asyncio
 import contextlib
 import http.client
 import logging
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
@@ -48,6 +50,9 @@ LINGER_S = 2.0
 
 SWEEP_S = 1.0
 """How often clients that are slow, or gone, are looked for."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""`SO_LINGER` on, for no time at all: closing sends a reset (socket(7))."""
 
 
 class DataPlane:
@@ -101,13 +106,14 @@ class FaasProtocol(HttpToolsProtocol):
         self.plane = plane
         self.url = b""
         self.scheme_bytes = b"http"
-        self.is_http_1_1 = True
         self.answering: Exchange | None = None
         """The exchange whose turn it is, or was last; `cycle` is the newest request, which may have to wait."""
         self._is_serving_pipeline = False
         self._packet_bytes = 0
         self._is_lingering = False
         self._head_bytes = 0
+        self._bodyless_bytes = 0
+        """What came behind the head since the latest packet with some of the body in it."""
         self._is_in_head = True
         self._is_between_requests = True
         self._requests_in_packet = 0
@@ -151,15 +157,20 @@ class FaasProtocol(HttpToolsProtocol):
         if self._is_in_head:
             if self._head_bytes > self.plane.max_header_bytes:
                 self._refuse_head()
-        elif exchange is None:
-            return
-        elif not exchange.is_request_complete:
-            if self.is_turn_of(exchange):
-                if not exchange.is_active:
-                    exchange.activate()
-                exchange.progress()
-        elif begins and self._is_between_requests and self._requests_in_packet == 1:
+        elif not self._is_between_requests:
+            self._body_goes_on(exchange, len(data))
+        elif begins and exchange is not None and self._requests_in_packet == 1:
             self._repeated = RepeatedRequest.of_packet(data, exchange.request_head, len(exchange.body))
+
+    def _body_goes_on(self, exchange: Exchange | None, size: int) -> None:
+        """A packet has ended in the middle of a body."""
+        self._bodyless_bytes += size
+        if self._bodyless_bytes > self.plane.max_header_bytes:
+            self.cut()  # the parser would collect a trailer without end
+        elif exchange is not None and not exchange.is_request_complete and self.is_turn_of(exchange):
+            if not exchange.is_active:
+                exchange.activate()
+            exchange.progress()
 
     def _parse(self, data: bytes) -> bool:
         """Whether the connection goes on."""
@@ -184,7 +195,6 @@ class FaasProtocol(HttpToolsProtocol):
         """A whole request whose head is the one before, byte for byte: the parser need not see it."""
         if self.transport.is_closing():
             return
-        self.is_http_1_1 = True
         exchange = Exchange(self, repeated.head)
         exchange.body = data[repeated.size :]
         self._begin(exchange)
@@ -241,6 +251,13 @@ class FaasProtocol(HttpToolsProtocol):
                 self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
 
+    def cut(self) -> None:
+        """Break off, in the middle of an answer maybe, so that nobody takes what came of it for the whole."""
+        if self.answering is not None and self.answering.ends_with_connection and not self.transport.is_closing():
+            # An orderly end of the connection would be the end of that answer; it must be a reset.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
     def default_head(self) -> bytes:
         """The headers that uvicorn gives every answer (`Date`); it makes a new list of them every second."""
         headers = self.server_state.default_headers
@@ -249,10 +266,16 @@ class FaasProtocol(HttpToolsProtocol):
             self._default_head = b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._default_head
 
+    def resume_body(self) -> None:
+        """Read on, there is room for more of a body; what is behind it waits until it has been answered."""
+        if self.flow.read_paused and not self.pipeline:
+            self._last_data = self.plane.now  # the client's time to be silent begins here
+            self.flow.resume_reading()
+
     def close_if_gone(self) -> None:
         """Close when the client has hung up while nothing is read from it, so that the event loop can't tell."""
         if self.flow.read_paused and not self.transport.is_closing() and has_hung_up(self.transport):
-            self.transport.abort()
+            self.cut()
 
     def close_if_stalled(self, now: float) -> None:
         """Close when the client is silent in the middle of a request, or too long between two (`now` is loop time)."""
@@ -266,7 +289,7 @@ class FaasProtocol(HttpToolsProtocol):
             else:
                 self._refuse(RequestTimeoutError("The request's head did not arrive in time"))
         elif exchange is not None and not exchange.is_request_complete and not self.flow.read_paused:
-            self.transport.abort()
+            self.cut()
         else:
             self._close_if_idle(silent_s)
 
@@ -301,10 +324,11 @@ class FaasProtocol(HttpToolsProtocol):
             self._refuse_head()
             return
         self._head_bytes = 0
+        self._bodyless_bytes = -self._packet_bytes
         if not self.url.startswith(RUN_PREFIX) and not self._is_absolute_run_url():
             self._begin_asgi()
             return
-        self.is_http_1_1 = is_http_1_1 = self.parser.get_http_version() != "1.0"
+        is_http_1_1 = self.parser.get_http_version() != "1.0"
         head = RequestHead(
             self.scheme_bytes,
             self.parser.get_method(),
@@ -324,6 +348,7 @@ class FaasProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Some of a request's body."""
+        self._bodyless_bytes = -self._packet_bytes
         cycle: Any = self.cycle
         if cycle.__class__ is Exchange:
             cycle.body_received(body)
@@ -388,7 +413,7 @@ class FaasProtocol(HttpToolsProtocol):
         """Answer outside of any exchange, and close; only close when the client would take it for another's answer."""
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
-            self.transport.close()
+            self.cut()
             return
         body = error_body(error)
         head = [b"HTTP/1.1 %d %b\r\n" % (error.http_status, http.client.responses[error.http_status].encode())]

@@ -71,6 +71,8 @@ class Exchange:
     _head = b""
     _is_head_sent = False
     _is_chunked = False
+    ends_with_connection = False
+    """Whether the end of the connection is all that tells the caller the end of the answer."""
     _has_body = True
     _may_have_length = True
     _declared_length: int | None = None
@@ -145,7 +147,7 @@ class Exchange:
         if self.response_complete or self._is_dispatched:
             return
         request = self.request_head
-        if request.expects_continue and not self._is_continued:
+        if request.is_http_1_1 and request.expects_continue and not self._is_continued:
             self._is_continued = True
             self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self._is_buffered and (request.content_length is None or request.content_length > STREAM_BYTES):
@@ -163,7 +165,7 @@ class Exchange:
         if self._invocation is None and not self.response_complete:
             self._refuse(InternalError())
         else:
-            self._protocol.transport.abort()
+            self._protocol.cut()
 
     def pause_answer(self) -> None:
         """The client takes no more for now."""
@@ -246,12 +248,10 @@ class Exchange:
         self._respond(error.http_status, error_headers(error), error_body(error, call_id), extra)
 
     def _respond(self, status: int, headers: Headers, body: bytes, extra: bytes) -> None:
-        if self.disconnected:
-            return
         if not self.is_request_complete:
             self.keep_alive = False
         self._begin_head(status, headers, extra)
-        self._out.append(body)
+        self._out = [body] if self._has_body else []
         self._out_bytes = len(body)
         self._end()
 
@@ -277,35 +277,44 @@ class Exchange:
 
     def flush(self) -> None:
         """Send what is at hand; more will come."""
-        if self.disconnected or not self._has_body:
+        if self.disconnected or not self._may_have_length:
             self._out.clear()
             return
-        parts = []
-        if not self._is_head_sent:
-            self._is_head_sent = True
-            parts.append(self._head)
-            if self._declared_length is not None:
-                parts.append(b"Content-Length: %d\r\n\r\n" % self._declared_length)
-            elif self._protocol.is_http_1_1:
-                self._is_chunked = True
-                parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
-            else:
-                self.keep_alive = False
-                parts.append(b"Connection: close\r\n\r\n")
-        if self._out_bytes:
-            self._sent_bytes += self._out_bytes
-            if self._is_chunked:
-                parts.append(b"%x\r\n" % self._out_bytes)
-                parts.extend(self._out)
-                parts.append(b"\r\n")
-            else:
-                parts.extend(self._out)
-            self._out.clear()
-            self._out_bytes = 0
+        parts = self._take()
         if parts:
             self._protocol.transport.write(b"".join(parts))
             if self._protocol.flow.write_paused:
                 self.pause_answer()  # an earlier answer on the connection may have filled the buffer already
+
+    def _take(self) -> list[bytes]:
+        """What is at hand, ready to be sent: the head, when it is its time, and the body's bytes as they came."""
+        parts = []
+        if not self._is_head_sent:
+            self._is_head_sent = True
+            parts.append(self._head + self._framing())
+        if self._out:
+            self._sent_bytes += self._out_bytes
+            if self._is_chunked:
+                parts.append(b"%x\r\n" % self._out_bytes)
+            parts.extend(self._out)
+            if self._is_chunked:
+                parts.append(b"\r\n")
+            self._out.clear()
+            self._out_bytes = 0
+        return parts
+
+    def _framing(self) -> bytes:
+        """The last headers of a head that is sent before all of the body is here: how the caller will know its end."""
+        if self._declared_length is not None:
+            framing = b"Content-Length: %d\r\n" % self._declared_length
+        elif self.request_head.is_http_1_1:
+            self._is_chunked = self._has_body
+            framing = b"Transfer-Encoding: chunked\r\n"
+        else:
+            self.keep_alive = False
+            self.ends_with_connection = self._has_body
+            framing = b""
+        return framing + (b"\r\n" if self.keep_alive else b"Connection: close\r\n\r\n")
 
     async def drain(self) -> None:
         """Wait until the client has taken most of it."""
@@ -323,23 +332,15 @@ class Exchange:
         if self._is_head_sent:
             # The caller was promised more; cutting the connection is the only way left to say that it won't come.
             self.response_complete = True
-            self._protocol.transport.abort()
+            self._protocol.cut()
             return
-        self._out.clear()
-        self._out_bytes = 0
         self._declared_length = None
-        if not self.is_request_complete:
-            self.keep_alive = False
         headers = error_headers(error)
         if invocation.running_since:
             extra = invocation.function.response_headers
             headers += [header for header in extra if header[0] != b"content-type"]  # the body is ours
         ours = call_head(invocation) + b"Faas-Error: %b\r\n" % error.code.encode()
-        self._begin_head(error.http_status, headers, ours)
-        body = error_body(error, invocation.id)
-        self._out.append(body)
-        self._out_bytes = len(body)
-        self._end()
+        self._respond(error.http_status, headers, error_body(error, invocation.id), ours)
 
     def _begin_head(self, status: int, headers: Headers, extra: bytes) -> None:
         # RFC 9110 section 6.4.1: these have no body, and HEAD's has a length but is not sent.
@@ -353,9 +354,11 @@ class Exchange:
             return
         transport = self._protocol.transport
         if self._is_head_sent:
-            self.flush()
+            parts = self._take()
             if self._is_chunked:
-                transport.write(b"0\r\n\r\n")
+                parts.append(b"0\r\n\r\n")
+            if parts:
+                transport.write(b"".join(parts))
         else:
             head = self._head
             if self._may_have_length:

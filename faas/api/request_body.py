@@ -56,7 +56,7 @@ class RequestBody:
                 data = self._chunks.popleft()
                 self._buffered -= len(data)
                 if self._buffered <= STREAM_BYTES:
-                    self._protocol.flow.resume_reading()
+                    self._protocol.resume_body()
                 yield data
             if self._is_ended:
                 return

@@ -65,6 +65,16 @@ async def test_the_answer_to_head_has_a_length_and_no_body(front: Front) -> None
     assert again.body == b"hello, world"
 
 
+async def test_the_answer_to_head_has_no_body_when_it_is_an_error_either(front: Front) -> None:
+    client = await front.client()
+    refused = await client.ask("HEAD /r/demo/none HTTP/1.1|Host: here")
+    assert (refused.status, refused["faas-error"]) == (404, "route_not_found")
+    front.deploy("hang", timeout_s=0.05)
+    failed = await client.ask("HEAD /r/demo/hang HTTP/1.1|Host: here")
+    assert (failed.status, failed["faas-error"]) == (504, "timeout")
+    assert (await client.ask("GET /r/demo/chunked HTTP/1.1|Host: here")).body == b"hello, world"
+
+
 @pytest.mark.parametrize("status", [204, 304])
 async def test_answers_without_a_body_have_no_length(front: Front, status: int) -> None:
     client = await front.client()
@@ -172,6 +182,14 @@ async def test_expect_is_answered_when_the_body_is_wanted(front: Front) -> None:
     assert (await client.answer()).body == b"hello"
     refused = await client.ask("POST /r/demo/none HTTP/1.1|Host: here|Content-Length: 5|Expect: 100-continue")
     assert refused.status == 404
+
+
+async def test_expect_of_http_1_0_is_passed_over(front: Front) -> None:
+    client = await front.client()
+    client.send("POST /r/demo/echo HTTP/1.0|Content-Length: 5|Expect: 100-continue")
+    await wait_until(lambda: [one.answering for one in front.plane.connections if one.answering])
+    client.writer.write(b"hello")
+    assert (await client.answer()).body == b"hello"
 
 
 # --- errors

@@ -17,6 +17,39 @@ if TYPE_CHECKING:
 
     from tests.api.front import Front
 
+CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+HELLO = b"5\r\nhello\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Relay:
+    """A function that sends what the test says."""
+
+    def __init__(self) -> None:
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.writers.append(writer)
+        await reader.read()
+
+    async def is_called(self) -> None:
+        await wait_until(lambda: self.writers)
+
+    def send(self, data: bytes) -> None:
+        self.writers[0].write(data)
+
+    def hang_up(self) -> None:
+        self.writers[0].close()
+
+
+@pytest.fixture
+def relay(front: Front) -> Relay:
+    relay = Relay()
+    front.rig.executor.programs["relay"] = on_socket(relay)
+    front.deploy("relay")
+    return relay
+
 
 @pytest.mark.both_loops
 async def test_a_client_that_reads_slowly_slows_its_function_and_gets_all(front: Front) -> None:
@@ -185,6 +218,68 @@ async def test_an_answer_over_the_limit_is_502_when_its_length_was_declared(
     assert (got.status, got["faas-error"]) == (502, "response_too_large")
 
 
+# --- answers on their way
+
+
+@pytest.mark.both_loops
+async def test_a_streamed_answer_is_framed_for_its_own_request(front: Front, relay: Relay) -> None:
+    """Not for one that came behind it in the meantime."""
+    client = await front.client()
+    client.send("GET /r/demo/relay HTTP/1.1|Host: here")
+    await relay.is_called()
+    client.send("GET /r/demo/chunked HTTP/1.0")
+    await wait_until(lambda: [one for one in front.plane.connections if one.pipeline])
+    relay.send(CHUNKED_HEAD)
+    got = await client.answer(to_head=True)
+    assert (got["transfer-encoding"], got.all("connection")) == ("chunked", [])
+    relay.send(HELLO + LAST_CHUNK)
+    assert await client.reader.readexactly(len(HELLO + LAST_CHUNK)) == HELLO + LAST_CHUNK
+    assert (await client.answer()).body == b"hello, world"
+
+
+@pytest.mark.both_loops
+async def test_a_streamed_answer_says_that_it_is_the_connections_last(front: Front, relay: Relay) -> None:
+    client = await front.client()
+    client.send("GET /r/demo/relay HTTP/1.1|Host: here|Connection: close")
+    await relay.is_called()
+    relay.send(CHUNKED_HEAD)
+    assert (await client.answer(to_head=True))["connection"] == "close"
+    relay.send(HELLO + LAST_CHUNK)
+    assert await client.reader.read() == HELLO + LAST_CHUNK
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("framing", ["Content-Length: 10", "Transfer-Encoding: chunked"])
+async def test_head_is_answered_while_the_function_is_still_busy_with_the_body(
+    front: Front, relay: Relay, framing: str
+) -> None:
+    client = await front.client()
+    client.send("HEAD /r/demo/relay HTTP/1.1|Host: here")
+    await relay.is_called()
+    relay.send(f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n".encode())
+    got = await client.answer(to_head=True)
+    name, value = framing.split(": ")
+    assert (got.status, got[name]) == (200, value)
+    relay.send(HELLO + LAST_CHUNK if value == "chunked" else b"helloworld")
+    assert (await client.ask("GET /r/demo/chunked HTTP/1.1|Host: here")).body == b"hello, world"
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_an_answer_that_breaks_off_never_ends_cleanly(front: Front, relay: Relay, version: str) -> None:
+    client = await front.client()
+    client.send(f"GET /r/demo/relay HTTP/{version}|Host: here")
+    await relay.is_called()
+    relay.send(CHUNKED_HEAD + HELLO)
+    await client.reader.readuntil(b"hello")
+    relay.hang_up()
+    if version == "1.0":  # there the end of the connection is the end of the answer, unless it is a reset
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()
+    else:
+        assert await client.reader.read() in (b"", b"\r\n")  # and not the last chunk
+
+
 # --- clients that are gone while nobody reads what they sent
 
 
@@ -216,3 +311,18 @@ async def test_a_client_that_hangs_up_with_requests_in_line_ends_the_one_that_ru
     client.writer.transport.abort()
     await front.no_call_is_left()
     assert [invocation.error.code for invocation in front.rig.observed] == ["client_gone"]
+
+
+# --- what comes behind a body
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("path", ["/r/demo/echo", "/slow"])
+async def test_a_trailer_that_never_ends_is_not_collected(front: Front, path: str) -> None:
+    client = await front.client()
+    client.send(f"POST {path} HTTP/1.1|Host: here|Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\nX-Long: ")
+    while not client.writer.is_closing():
+        client.writer.write(b"x" * 100)
+        await asyncio.sleep(0)
+    assert await client.is_closed()
+    await front.no_call_is_left()
