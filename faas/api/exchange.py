@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from faas.api.answer_head import call_head, encode_head
 from faas.api.encoding import to_json
 from faas.api.errors import error_body, error_headers
-from faas.api.request_body import STREAM_BYTES, RequestBody
+from faas.api.request_body import FEW_PIECES, STREAM_BYTES, RequestBody
 from faas.auth import route_token
 from faas.errors import (
     BodyTooLargeError,
@@ -282,7 +282,7 @@ class Exchange:
             return
         parts = self._take()
         if parts:
-            self._protocol.transport.write(b"".join(parts))
+            self._protocol.transport.writelines(parts)
             if self._protocol.flow.write_paused:
                 self.pause_answer()  # an earlier answer on the connection may have filled the buffer already
 
@@ -296,7 +296,7 @@ class Exchange:
             self._sent_bytes += self._out_bytes
             if self._is_chunked:
                 parts.append(b"%x\r\n" % self._out_bytes)
-            parts.extend(self._out)
+            parts.extend(self._out if len(self._out) <= FEW_PIECES else (b"".join(self._out),))
             if self._is_chunked:
                 parts.append(b"\r\n")
             self._out.clear()
@@ -358,7 +358,7 @@ class Exchange:
             if self._is_chunked:
                 parts.append(b"0\r\n\r\n")
             if parts:
-                transport.write(b"".join(parts))
+                transport.writelines(parts)
         else:
             head = self._head
             if self._may_have_length:

@@ -19,6 +19,8 @@ import httptools
 from faas.errors import FaasError, InternalError, ProtocolViolationError, ResponseTooLargeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from faas.wire.headers import Headers
 
 __all__ = ["HttpConnection", "KnownHeads", "ResponseReceiver"]
@@ -112,6 +114,11 @@ class HttpConnection(asyncio.Protocol):
         """Send more of the request's body; `drain` after much."""
         if self._transport is not None:
             self._transport.write(data)
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        """The same, in parts that belong together."""
+        if self._transport is not None:
+            self._transport.writelines(parts)
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was written; returns when the connection is lost, too."""

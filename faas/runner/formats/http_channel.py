@@ -48,7 +48,10 @@ class HttpChannel(HttpConnection):
 
     def write_body(self, data: bytes) -> None:
         """Send more of a streamed body."""
-        self.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_request_chunked else data)
+        if self._is_request_chunked:
+            self.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            self.write(data)
 
     def end_body(self) -> None:
         """A streamed body is complete."""
