@@ -162,6 +162,7 @@ class Metrics:
         self._capacity_total = Gauge(
             "faas_capacity_total_bytes", "Memory that functions may use on this node.", registry=registry
         )
+        self._tasks = Gauge("faas_tasks", "Tasks of the node's event loop.", registry=registry)
         self._pulls = Counter("faas_image_pulls", "Image pulls.", ("outcome",), registry=registry)
         self._starts = Counter("faas_container_starts", "Container starts.", ("outcome",), registry=registry)
         self._start_seconds = Histogram(
@@ -258,4 +259,5 @@ class Metrics:
                     await probe()
             except Exception as error:  # noqa: BLE001 - the other numbers are needed most when a backend is down
                 logger.warning("metrics_probe_failed", extra={"error": repr(error)})
+        self._tasks.set(len(asyncio.all_tasks()))
         return await asyncio.to_thread(generate_latest, self.registry)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from faas.metrics import Metrics
@@ -80,6 +82,13 @@ async def test_a_probe_sets_its_gauges_at_each_scrape(metrics: Metrics) -> None:
     assert samples["faas_queue_oldest_seconds"] == 4.5
     assert samples['faas_containers{state="idle"}'] == 2
     assert samples["faas_capacity_used_bytes"] == 256 * 1024 * 1024
+
+
+async def test_the_tasks_of_the_loop_are_counted(metrics: Metrics) -> None:
+    before = (await scrape(metrics))["faas_tasks"]
+    waiting = asyncio.ensure_future(asyncio.Event().wait())
+    assert (await scrape(metrics))["faas_tasks"] == before + 1
+    waiting.cancel()
 
 
 async def test_a_failing_probe_does_not_hide_the_other_numbers(metrics: Metrics) -> None:
