@@ -1,7 +1,7 @@
 # Two commands matter: `make run` and `make test`. Each does the set-up that it needs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test bench bench-check install engine images test-images test-tools bench-tools check format clean
+.PHONY: help run test bench soak bench-check install engine images test-images test-tools bench-tools check format clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -18,6 +18,9 @@ test: install test-images check ## all checks and tests (ARGS="-k name" goes to 
 
 bench: install bench-tools test-images ## measure, against nginx and docker run (ARGS="--help" lists the options)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: install test-images ## a million calls, good and bad; fails when the node leaks (ARGS="--calls 20000")
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 bench-check: install bench-tools test-images ## measure for a minute and compare with docs/performance.json
 	@$(BIN)/python -m tests.bench --short --check docs/performance.json $(ARGS)

@@ -42,6 +42,7 @@ FORMATS = {
     "stdio-misfit": "http",
     "echo": "http-stream",
     "misfit": "http-stream",
+    "stream": "http-stream",
 }
 """The format of each folder of `tests/functions`."""
 
