@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 REPEATS = 2
-"""How often what has fallen is measured again: a machine that others use has bad minutes, and a defect has only such."""
+"""How often what has fallen is measured again: a machine that others use has bad minutes, a defect has no others."""
 
 
 def check(committed: Report, measured: Report, measure: Callable[[Iterable[str]], Report]) -> bool:
