@@ -125,6 +125,9 @@ class Settings(BaseSettings):
     container_pids: Natural = Field(256, description="Most processes and threads; 0: no limit.")
     container_open_files: Natural = Field(1024, description="Most open files; 0: the engine's default.")
     container_network: str = Field("bridge", description="Docker network of functions: `bridge`, `none` or a name.")
+    network_pool: Natural = Field(
+        8, description="Network namespaces kept ready; a container starts much faster in one. 0: none."
+    )
 
     # --- async calls and records
     async_concurrency: Annotated[int, Field(ge=0)] = Field(

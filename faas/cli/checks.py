@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from faas import clock
-from faas.cli.probe_image import REFERENCE, import_probe_image
-from faas.errors import EngineUnavailableError, FaasError, ImageNotAvailableError
+from faas.cli.probe_image import import_probe_image
+from faas.errors import EngineUnavailableError, FaasError
 from faas.models import PullPolicy
 from faas.runner.capacity import node_memory_mib
 from faas.runner.executors.base import ContainerSpec, Limits
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faas.config import Settings
-    from faas.runner.executors.base import EngineInfo, Executor, Image
+    from faas.runner.executors.base import EngineInfo, Executor
 
 __all__ = ["Check", "State", "check_engine", "check_node"]
 
@@ -145,9 +145,10 @@ async def _container_start(executor: Executor, settings: Settings, info: EngineI
     name = "container"
     architecture = info.details.get("architecture", "")
     try:
-        image = await _probe_image(executor, settings, architecture)
-        if image is None:
+        reference = await import_probe_image(settings)
+        if reference is None:
             return Check(name=name, state=State.WARNING, found=f"no probe for {architecture}: start was not tried")
+        image = await executor.resolve_image(reference, pull=PullPolicy.NEVER)
         began = clock.monotonic()
         container = await executor.create(ContainerSpec(image=image, limits=Limits(memory_mib=PROBE_MEMORY_MIB)))
         try:
@@ -173,15 +174,6 @@ async def _container_start(executor: Executor, settings: Settings, info: EngineI
         fix = "Cold calls will be slow: look at the machine's load and the engine's storage driver."
         return Check(name=name, state=State.WARNING, found=found, fix=fix)
     return Check(name=name, state=State.OK, found=found)
-
-
-async def _probe_image(executor: Executor, settings: Settings, architecture: str) -> Image | None:
-    try:
-        return await executor.resolve_image(REFERENCE, pull=PullPolicy.NEVER)
-    except ImageNotAvailableError:
-        if not await import_probe_image(settings, architecture):
-            return None
-    return await executor.resolve_image(REFERENCE, pull=PullPolicy.NEVER)
 
 
 # --- the machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -44,7 +44,8 @@ def doctor(*, output: Output, **given: object) -> None:
 
 async def _all_checks(config: Settings) -> list[Check]:
     options = DockerOptions.from_settings(config, installation_id=INSTALLATION_ID, boot_id=uuid.uuid4().hex)
-    async with DockerExecutor(options) as executor:
+    # One container is started here, which nothing need be made ready for.
+    async with DockerExecutor(replace(options, network_pool=0)) as executor:
         return [*await check_engine(executor, config), *check_node(config)]
 
 

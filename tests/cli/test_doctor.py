@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import socket
-import stat
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-
-from faas.cli.probe_image import program
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import Faas, Server
-
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def _checks(faas: Faas, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -86,16 +78,6 @@ def test_a_data_folder_that_is_a_file_is_broken(faas: Faas, tmp_path: Path) -> N
     arguments = [*_without_engine(tmp_path)[:2], "--data-dir", str(file / "data"), "--port", "0"]
     _, checks = _checks(faas, *arguments)
     assert checks["disk"]["state"] == "broken"
-
-
-@pytest.mark.skipif(platform.machine() not in ARCHITECTURES, reason="no probe for this architecture")
-def test_the_probe_program_ends_with_success(tmp_path: Path) -> None:
-    content = program(ARCHITECTURES[platform.machine()])
-    assert content is not None
-    file = tmp_path / "nothing"
-    file.write_bytes(content)
-    file.chmod(stat.S_IRWXU)
-    assert subprocess.run([os.fspath(file)], check=False).returncode == 0
 
 
 @pytest.mark.docker

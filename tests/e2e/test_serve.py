@@ -49,6 +49,7 @@ async def test_calls_of_a_killed_node_all_end_after_its_restart_and_nothing_is_l
     start_node: StartNode, docker_client: docker.APIClient
 ) -> None:
     node = start_node(lease_s=3, shutdown_grace_s=10)
+    await wait_until(node.all_containers, timeout_s=END_TIMEOUT_S)  # networks made ahead are left behind, too
     app = App(node)
     urls = [
         app.deploy("/cold", "shell", config={"SCRIPT": "sleep 1; cat"}, memory=32),
@@ -66,7 +67,7 @@ async def test_calls_of_a_killed_node_all_end_after_its_restart_and_nothing_is_l
 
     left = [entry for entry in node.containers() if entry["State"] == "running"]
     assert left, "the test is about what a killed node leaves"
-    before = {entry["Id"] for entry in node.containers()}
+    before = {entry["Id"] for entry in node.all_containers()}
     with suppress(Exception):  # it may end by itself meanwhile
         docker_client.pause(left[0]["Id"])
     labels = {INSTALLATION_LABEL: node.installation_id, BOOT_LABEL: left[0]["Labels"][BOOT_LABEL]}
@@ -77,7 +78,7 @@ async def test_calls_of_a_killed_node_all_end_after_its_restart_and_nothing_is_l
 
     try:
         node.start()
-        assert not before & {entry["Id"] for entry in node.containers()}
+        assert not before & {entry["Id"] for entry in node.all_containers()}
         assert not folders & {folder.name for folder in (node.data_dir / "sockets").iterdir()}
         docker_client.inspect_container(foreign)
     finally:
@@ -87,7 +88,7 @@ async def test_calls_of_a_killed_node_all_end_after_its_restart_and_nothing_is_l
     assert results == [("success", body) for body in bodies]
     node.terminate()
     assert node.wait() == 0
-    assert node.containers() == []
+    assert node.all_containers() == []
     assert list((node.data_dir / "sockets").iterdir()) == []
 
 
@@ -127,7 +128,7 @@ async def test_sigterm_lets_the_calls_in_flight_end(start_node: StartNode) -> No
 
         assert [(await call).content for call in running] == [b"ends"] * 2
         assert await asyncio.to_thread(node.wait) == 0
-    assert node.containers() == []
+    assert node.all_containers() == []
     assert "Traceback" not in node.log
     with pytest.raises(httpx.TransportError):
         httpx.get(node.url)
@@ -153,7 +154,7 @@ async def test_calls_that_outlast_the_grace_are_killed_and_async_ones_run_again(
             assert (await running).status_code in (502, 503)
         assert await asyncio.to_thread(node.wait) == 0
         assert time.monotonic() - began < 20
-    assert node.containers() == []
+    assert node.all_containers() == []
 
     node.start()
     async with client_of(node) as client:

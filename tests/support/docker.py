@@ -23,6 +23,7 @@ from faas.models import PullPolicy
 from faas.runner.executors.base import ContainerSpec, Image, Limits
 from faas.runner.executors.docker import DockerExecutor, DockerOptions, Hardening
 from faas.runner.executors.docker_spec import INSTALLATION_LABEL
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -163,6 +164,14 @@ async def make_executor(docker_client: docker.APIClient, installation_id: str) -
 def docker_executor(make_executor: MakeExecutor) -> DockerExecutor:
     """An executor on the real engine."""
     return make_executor()
+
+
+@pytest.fixture
+async def pooled_docker_executor(make_executor: MakeExecutor) -> AsyncIterator[DockerExecutor]:
+    """The same with a network made ahead, so that its first container joins that."""
+    async with make_executor(network_pool=1) as executor:
+        await wait_until(lambda: "1 of 1 free" in repr(executor), timeout_s=60)
+        yield executor
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from docker.errors import NotFound
 
-from faas.runner.executors.docker_spec import INSTALLATION_LABEL
+from faas.runner.executors.docker_spec import INSTALLATION_LABEL, ROLE_LABEL
 from tests.support.docker import remove_installation
 from tests.support.waiting import wait_until_blocking
 
@@ -128,9 +128,13 @@ class NodeProcess:
         return (self.data_dir / "installation_id").read_text().strip()
 
     def containers(self, **labels: str) -> list[dict[str, Any]]:
-        """Its containers in any state, as the engine lists them; keywords narrow by `faas.<keyword>` labels."""
+        """Its functions' containers in any state, as the engine lists them; `faas.<keyword>` labels narrow them."""
         wanted = [f"{INSTALLATION_LABEL}={self.installation_id}", *(f"faas.{k}={v}" for k, v in labels.items())]
-        return self._engine.containers(all=True, filters={"label": wanted})  # type: ignore[no-any-return]
+        return [entry for entry in self._listed(wanted) if ROLE_LABEL not in entry["Labels"]]
+
+    def all_containers(self) -> list[dict[str, Any]]:
+        """Its containers in any state, those that only hold a network too."""
+        return self._listed([f"{INSTALLATION_LABEL}={self.installation_id}"])
 
     def is_alive(self, container_id: str) -> bool:
         """Whether a container's process runs. The engine's list is some milliseconds behind, an inspection is not."""
@@ -170,6 +174,9 @@ class NodeProcess:
         container_id: str = self.record(call_id)["attempts"][-1]["container_id"]
         return container_id
 
+    def _listed(self, labels: list[str]) -> list[dict[str, Any]]:
+        return self._engine.containers(all=True, filters={"label": labels})  # type: ignore[no-any-return]
+
     def _address(self) -> str:
         found = re.search(r"event=node_started url=(http://\S+)", self.log)
         return found[1] if found else ""
@@ -187,7 +194,7 @@ def running_node(folder: Path, engine: docker.APIClient, **settings: object) -> 
             node.terminate()
             code = node.wait()
             assert code == 0, f"exit code {code}:\n{node.log[-LOG_TAIL:]}"
-            left = [f"{entry['Names']} ({entry['State']})" for entry in node.containers()]
+            left = [f"{entry['Names']} ({entry['State']})" for entry in node.all_containers()]
             assert not left, f"the node left containers behind: {left}\n{node.log[-LOG_TAIL:]}"
         assert "Traceback" not in node.log, node.log[-LOG_TAIL:]
     finally:

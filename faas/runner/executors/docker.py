@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from faas.clock import monotonic
-from faas.errors import EngineError, FaasError
 from faas.runner.executors.base import ContainerInfo, EngineInfo
-from faas.runner.executors.docker_engine import DockerEngine, is_conflict, is_gone
-from faas.runner.executors.docker_exits import ExitWatcher, Watched
+from faas.runner.executors.docker_container import DockerContainer
+from faas.runner.executors.docker_engine import DockerEngine
+from faas.runner.executors.docker_exits import ExitWatcher
+from faas.runner.executors.docker_holders import DockerHolders, can_be_held
 from faas.runner.executors.docker_images import ImageResolver, RegistryLogin, parse_registry_logins
+from faas.runner.executors.docker_networks import NetworkPool
 from faas.runner.executors.docker_spec import BOOT_LABEL, INSTALLATION_LABEL, Hardening, container_config
-from faas.runner.executors.docker_stdio import AttachedStdio, attach
-from faas.runner.executors.docker_usage import Cgroup, usage_from_stats
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -25,20 +23,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from faas.config import Settings
-    from faas.models import PullPolicy, Usage
-    from faas.runner.executors.base import ContainerExit, ContainerSpec, Image, OutputReceiver, Stdio
+    from faas.models import PullPolicy
+    from faas.runner.executors.base import ContainerSpec, Image
+    from faas.runner.executors.docker_networks import Namespace
 
-__all__ = ["DockerContainer", "DockerExecutor", "DockerOptions", "Hardening", "RegistryLogin"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["DockerExecutor", "DockerOptions", "Hardening", "RegistryLogin"]
 
 THREADS = 16
 """Requests to the engine at the same time; most take a few milliseconds, a start some 200."""
 
-EXIT_GRACE_S = 1.0
-"""How long the engine's event may lag behind its answer to a kill before we ask ourselves."""
-
-GONE_POLL_INTERVAL_S = 0.05
 MIB = 1024 * 1024
 
 
@@ -53,6 +46,8 @@ class DockerOptions:
     registry_logins: tuple[RegistryLogin, ...] = ()
     engine_timeout_s: float = 60.0
     pull_timeout_s: float = 600.0
+    network_pool: int = 0
+    """Network namespaces to keep ready."""
 
     @classmethod
     def from_settings(cls, settings: Settings, *, installation_id: str, boot_id: str) -> DockerOptions:
@@ -71,11 +66,15 @@ class DockerOptions:
             registry_logins=parse_registry_logins(settings.docker_auth.get_secret_value()),
             engine_timeout_s=settings.engine_timeout_s,
             pull_timeout_s=settings.pull_timeout_s,
+            network_pool=settings.network_pool,
         )
 
 
 class DockerExecutor:
-    """See `Executor`. Made without a word to the engine, which may still be down; opened by `async with`."""
+    """See `Executor`. Made without a word to the engine, which may still be down.
+
+    `async with` opens it: network namespaces are made ready from then on, and nobody waits for them.
+    """
 
     def __init__(
         self,
@@ -99,10 +98,19 @@ class DockerExecutor:
             tasks=self._tasks,
             on_pulled=on_pulled,
         )
+        network = options.hardening.network
+        self._networks = NetworkPool(
+            DockerHolders(self._engine, self._exits, network=network, labels=labels),
+            target=options.network_pool if can_be_held(network) else 0,
+            # In a root that is not read-only a function may be able to write to the name files of its namespace.
+            is_reusable=options.hardening.is_read_only,
+            tasks=self._tasks,
+        )
         self._creating: set[asyncio.Future[str]] = set()
         self._discarding: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        self._networks.open()
         return self
 
     async def __aexit__(
@@ -111,7 +119,10 @@ class DockerExecutor:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<DockerExecutor {self._options.docker_host} boot={self._options.boot_id} {self._exits!r}>"
+        return (
+            f"<DockerExecutor {self._options.docker_host} boot={self._options.boot_id} {self._exits!r}"
+            f" {self._networks!r}>"
+        )
 
     async def resolve_image(self, reference: str, *, pull: PullPolicy) -> Image:
         return await self._images.resolve(reference, pull)
@@ -124,14 +135,19 @@ class DockerExecutor:
             boot_id=self._options.boot_id,
         )
 
+        namespace = self._networks.take()
+        if namespace is not None:
+            config["HostConfig"]["NetworkMode"] = namespace.mode
+
         def work(client: Any) -> str:
             return str(client.create_container_from_config(config, spec.name or None)["Id"])
 
         creating = self._engine.submit("create container", work)
         self._creating.add(creating)
-        creating.add_done_callback(self._creating.discard)
+        creating.add_done_callback(partial(self._created, namespace))
         try:
-            container_id = await asyncio.shield(creating)
+            with self._networks.start_under_way():
+                container_id = await asyncio.shield(creating)
         except asyncio.CancelledError:
             # The engine makes it all the same; nobody else will ever know its id.
             if creating.done():
@@ -144,6 +160,9 @@ class DockerExecutor:
             engine=self._engine,
             watched=self._exits.watch(container_id),
             exits=self._exits,
+            networks=self._networks,
+            namespace=namespace,
+            tasks=self._tasks,
             with_stdin=spec.with_stdin,
             timeout_s=self._options.engine_timeout_s,
         )
@@ -151,10 +170,12 @@ class DockerExecutor:
     async def list_ours(self) -> list[ContainerInfo]:
         filters = {"label": f"{INSTALLATION_LABEL}={self._options.installation_id}"}
         listed = await self._engine.call("list containers", lambda client: client.containers(all=True, filters=filters))
-        return [_info_of(entry) for entry in listed]
+        # What holds our own networks is nobody else's concern; what held another boot's is.
+        return [_info_of(entry) for entry in listed if entry["Id"] not in self._networks]
 
     async def remove(self, container_id: str) -> None:
-        await _remove(self._engine, container_id, self._options.engine_timeout_s)
+        await self._engine.remove_container(container_id)
+        self._networks.release(container_id)
 
     async def info(self) -> EngineInfo:
         version = await self._engine.call("version of the engine", lambda client: client.version(api_version=False))
@@ -183,10 +204,20 @@ class DockerExecutor:
         while self._creating or self._discarding:
             under_way: list[asyncio.Future[Any]] = [*self._creating, *self._discarding]
             await asyncio.wait(under_way)
+        await self._networks.close()
         await self._tasks.cancel()
         self._exits.close()
         self._images.close()
         self._engine.close()
+
+    def _created(self, namespace: Namespace | None, creating: asyncio.Future[str]) -> None:
+        self._creating.discard(creating)
+        if namespace is None:
+            return
+        if creating.cancelled() or creating.exception() is not None:
+            self._networks.give_back(namespace)
+        else:
+            self._networks.used_by(creating.result(), namespace)
 
     def _discard(self, created: asyncio.Future[str]) -> None:
         if created.cancelled() or created.exception() is not None:
@@ -194,130 +225,6 @@ class DockerExecutor:
         task = self._tasks.spawn(self.remove(created.result()), name="discard")
         self._discarding.add(task)
         task.add_done_callback(self._discarding.discard)
-
-
-class DockerContainer:
-    """See `Container` and `Pausable`."""
-
-    def __init__(
-        self,
-        container_id: str,
-        *,
-        engine: DockerEngine,
-        watched: Watched,
-        exits: ExitWatcher,
-        with_stdin: bool,
-        timeout_s: float,
-    ) -> None:
-        self._id = container_id
-        self._engine = engine
-        self._watched = watched
-        self._exits = exits
-        self._with_stdin = with_stdin
-        self._timeout_s = timeout_s
-        self._starting: asyncio.Future[None] | None = None
-        self._stdio: AttachedStdio | None = None
-
-    def __repr__(self) -> str:
-        ended = self._watched.exit.result() if self._watched.exit.done() else "not ended"
-        return f"<DockerContainer {self._id[:12]} {ended}>"
-
-    @property
-    def id(self) -> str:
-        return self._id
-
-    async def attach(self, receiver: OutputReceiver) -> Stdio:
-        self._stdio = await attach(
-            self._engine.socket_path, self._id, receiver, with_stdin=self._with_stdin, timeout_s=self._timeout_s
-        )
-        return self._stdio
-
-    async def start(self) -> None:
-        self._starting = self._engine.submit("start container", lambda client: client.start(self._id))
-        # Shielded: a start can't be called back; who kills or removes waits for its end first.
-        await asyncio.shield(self._starting)
-        self._exits.started(self._id)
-
-    async def wait(self) -> ContainerExit:
-        return await asyncio.shield(self._watched.exit)
-
-    async def kill(self) -> None:
-        await self._until_started()
-        if self._watched.exit.done():
-            return
-        self._watched.killed_by_us = True
-        try:
-            # The engine sends the signal, thaws what is paused, and answers when the process is gone.
-            await self._call("kill container", lambda client: client.kill(self._id, "SIGKILL"))
-        except EngineError as error:
-            if is_gone(error) or is_conflict(error):
-                self._watched.killed_by_us = False  # it never ran, or ended by itself
-                return
-            raise
-        await self._until_ended()
-
-    async def remove(self) -> None:
-        await self._until_started()
-        self._watched.killed_by_us = True
-        await _remove(self._engine, self._id, self._timeout_s)
-        if self._stdio is not None:
-            # The engine keeps the streams of a container that was never started open for ever.
-            self._stdio.close()
-
-    async def usage(self) -> Usage | None:
-        if self._watched.last is not None:
-            return self._watched.last.usage
-        cgroup = Cgroup.find(self._id)
-        if cgroup is not None and (reading := cgroup.read()) is not None:
-            return reading.usage
-        try:
-            stats = await self._call(
-                "statistics of container", lambda client: client.stats(self._id, stream=False, one_shot=True)
-            )
-        except FaasError:
-            return None
-        return usage_from_stats(stats)
-
-    async def pause(self) -> None:
-        await self._call("pause container", lambda client: client.pause(self._id))
-
-    async def resume(self) -> None:
-        await self._call("resume container", lambda client: client.unpause(self._id))
-
-    async def _call(self, what: str, work: Callable[[Any], Any]) -> Any:
-        return await self._engine.call(f"{what} {self._id[:12]}", work)
-
-    async def _until_started(self) -> None:
-        if self._starting is not None and not self._starting.done():
-            with suppress(FaasError):
-                await asyncio.shield(self._starting)
-
-    async def _until_ended(self) -> None:
-        try:
-            async with asyncio.timeout(EXIT_GRACE_S):
-                await self.wait()
-        except TimeoutError:
-            await self._exits.check(self._id)
-        if not self._watched.exit.done():
-            raise EngineError(f"kill container {self._id[:12]}: the engine still shows it running after SIGKILL")
-
-
-async def _remove(engine: DockerEngine, container_id: str, timeout_s: float) -> None:
-    """Remove by force, with anonymous volumes; returns when it is gone, whoever removed it."""
-    what = f"remove container {container_id[:12]}"
-    deadline = monotonic() + timeout_s
-    while True:
-        try:
-            await engine.call(what, lambda client: client.remove_container(container_id, v=True, force=True))
-        except EngineError as error:
-            if is_gone(error):
-                return
-            # Somebody else's removal is under way: "gone" is what the next round must hear.
-            if not is_conflict(error) or monotonic() > deadline:
-                raise
-            await asyncio.sleep(GONE_POLL_INTERVAL_S)
-        else:
-            return
 
 
 def _info_of(entry: dict[str, Any]) -> ContainerInfo:

@@ -15,6 +15,7 @@ import urllib3
 from docker import errors as docker_errors
 from docker.constants import MINIMUM_DOCKER_API_VERSION
 
+from faas.clock import monotonic
 from faas.errors import EngineError, EngineUnavailableError, FaasError, ImageNotAvailableError, ValidationError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = ["ENGINE_FAILURES", "DockerEngine", "is_conflict", "is_gone", "socket_
 T = TypeVar("T")
 
 UNIX = "unix://"
+GONE_POLL_INTERVAL_S = 0.05
 
 ENGINE_FAILURES: tuple[type[Exception], ...] = (
     docker_errors.DockerException,
@@ -101,6 +103,23 @@ class DockerEngine:
     ) -> asyncio.Future[T]:
         """As `call`, but the future itself: for work that must be seen through also when nobody waits for it."""
         return asyncio.get_running_loop().run_in_executor(pool or self._pool, self._run, what, work)
+
+    async def remove_container(self, container_id: str) -> None:
+        """Remove by force, with anonymous volumes; returns when it is gone, whoever removed it."""
+        what = f"remove container {container_id[:12]}"
+        deadline = monotonic() + self._timeout_s
+        while True:
+            try:
+                await self.call(what, lambda client: client.remove_container(container_id, v=True, force=True))
+            except EngineError as error:
+                if is_gone(error):
+                    return
+                # Somebody else's removal is under way: "gone" is what the next round must hear.
+                if not is_conflict(error) or monotonic() > deadline:
+                    raise
+                await asyncio.sleep(GONE_POLL_INTERVAL_S)
+            else:
+                return
 
     def close(self) -> None:
         """Let go of threads and connections; a call under way ends by itself."""

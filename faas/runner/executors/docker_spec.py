@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING, Any
 from faas.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from faas.runner.executors.base import ContainerSpec
 
-__all__ = ["BOOT_LABEL", "INSTALLATION_LABEL", "MIN_MEMORY_MIB", "Hardening", "container_config"]
+__all__ = [
+    "BOOT_LABEL",
+    "INSTALLATION_LABEL",
+    "MIN_MEMORY_MIB",
+    "ROLE_LABEL",
+    "Hardening",
+    "container_config",
+    "holder_config",
+]
 
 INSTALLATION_LABEL = "faas.installation"
 BOOT_LABEL = "faas.boot"
+ROLE_LABEL = "faas.role"
+"""Of containers that run no function: what they are for."""
 
 MIN_MEMORY_MIB = 6
 """Docker refuses less: runc itself needs about that much in the container's cgroup while it starts."""
@@ -60,6 +72,31 @@ def container_config(
         # An image's own health check would run a process of its own in every container, again and again.
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": _host_config(spec, hardening),
+    }
+
+
+def holder_config(image: str, *, network: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The body of `POST /containers/create` for a container that only has a network namespace.
+
+    Whatever the settings allow to functions, it may do nothing.
+    """
+    return {
+        "Image": image,
+        "User": "65534:65534",
+        "Labels": {**labels, ROLE_LABEL: "network"},
+        "StopSignal": "SIGKILL",  # as the first process it gets no other
+        "HostConfig": {
+            "Memory": MIN_MEMORY_MIB * MIB,
+            "MemorySwap": MIN_MEMORY_MIB * MIB,
+            "NetworkMode": network,
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": 1,
+            "RestartPolicy": {"Name": "no"},
+            "Init": False,
+            "LogConfig": {"Type": "none"},
+        },
     }
 
 

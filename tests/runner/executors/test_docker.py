@@ -79,10 +79,13 @@ async def line() -> AsyncIterator[Line]:
 
 
 def test_options_come_from_the_settings() -> None:
-    settings = Settings(container_user="1:1", container_network="none", container_read_only=False, docker_auth="")
+    settings = Settings(
+        container_user="1:1", container_network="none", container_read_only=False, docker_auth="", network_pool=3
+    )
     options = DockerOptions.from_settings(settings, installation_id="i", boot_id="b")
     assert options.hardening == Hardening(user="1:1", network="none", is_read_only=False)
     assert (options.engine_timeout_s, options.pull_timeout_s) == (settings.engine_timeout_s, settings.pull_timeout_s)
+    assert options.network_pool == 3
 
 
 @pytest.mark.parametrize("docker_host", ["tcp://127.0.0.1:2375", "unix:relative", "", "/var/run/docker.sock"])
@@ -196,6 +199,22 @@ async def test_an_engine_that_comes_back_is_used_again(
     await container.kill()
     assert (await container.wait()).exit_code == 137
     await container.remove()
+
+
+@pytest.mark.docker
+async def test_networks_are_made_ahead_as_soon_as_the_engine_answers(make_executor: MakeExecutor, line: Line) -> None:
+    line.is_open = False
+    async with make_executor(docker_host=line.host, network_pool=1) as executor:
+        with pytest.raises(EngineUnavailableError):
+            await executor.info()
+        line.is_open = True
+        await wait_until(lambda: "1 of 1 free" in repr(executor), timeout_s=60)
+
+
+async def test_a_network_that_containers_share_with_the_host_is_not_made_ahead() -> None:
+    options = DockerOptions(installation_id="i", boot_id="b", hardening=Hardening(network="host"), network_pool=8)
+    async with DockerExecutor(options) as executor:
+        assert "0 of 0 free" in repr(executor)
 
 
 @pytest.mark.docker

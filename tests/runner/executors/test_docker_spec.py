@@ -9,7 +9,7 @@ import pytest
 
 from faas.errors import EngineError
 from faas.runner.executors.base import ContainerSpec, Image, Limits
-from faas.runner.executors.docker_spec import MIN_MEMORY_MIB, Hardening, container_config
+from faas.runner.executors.docker_spec import MIN_MEMORY_MIB, Hardening, container_config, holder_config
 
 IMAGE = Image(reference="a/b:1", digest="sha256:abc")
 LIMITS = Limits(memory_mib=64)
@@ -86,3 +86,10 @@ def test_standard_input_is_opened_only_for_who_uses_it(with_stdin: bool) -> None
 def test_mounts_are_bind_mounts_that_must_exist() -> None:
     mounts = host_config(mounts={Path("/srv/a"): "/tmp/iofs"})["Mounts"]
     assert mounts == [{"Type": "bind", "Source": "/srv/a", "Target": "/tmp/iofs"}]
+
+
+def test_a_holder_is_told_apart_by_a_label_of_its_own() -> None:
+    made = holder_config("faas/network-holder:abc", network="my-network", labels={"faas.installation": "here"})
+    assert made["Labels"] == {"faas.installation": "here", "faas.role": "network"}
+    assert made["HostConfig"]["NetworkMode"] == "my-network"
+    assert made["HostConfig"]["Memory"] == made["HostConfig"]["MemorySwap"] == MIN_MEMORY_MIB * 1024 * 1024
