@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from faas.api.app import build_app
 from faas.api.dataplane import DataPlane
-from faas.api.errors import error_body, error_headers
+from faas.api.error_answer import error_body, error_headers
 from faas.calls import Calls, CallsOptions
 from faas.catalog import Catalog, Limits
 from faas.errors import ShuttingDownError, StartupError

@@ -13,7 +13,7 @@ import pytest
 
 from faas import calls as calls_module
 from faas import sweeper as sweeper_module
-from faas.api.errors import error_body, error_headers
+from faas.api.error_answer import error_body, error_headers
 from faas.calls import Calls, CallsOptions
 from faas.clock import utc_now
 from faas.errors import (

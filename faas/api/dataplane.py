@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from faas.api.errors import error_body, error_headers
+from faas.api.error_answer import error_body, error_headers
 from faas.api.exchange import Exchange
 from faas.api.request_head import RepeatedRequest, RequestHead
 from faas.errors import HeadersTooLargeError, InternalError, InvalidRequestError, RequestTimeoutError
@@ -180,16 +180,19 @@ class FaasProtocol(HttpToolsProtocol):
             pass  # nothing here switches protocols: the request was answered as it stands
         except httptools.HttpParserError as error:
             if error.__context__ is not None:
-                # A callback of ours raised, and the parser wrapped that: a defect, and not the client's fault.
-                logger.exception("request_failed", exc_info=error.__context__)
-                if self.answering is not None and self.answering is self._exchange():
-                    self.answering.broke()
-                else:
-                    self._refuse(InternalError())
+                self.callback_failed(error.__context__)
             else:
                 self.send_400_response("Invalid HTTP request received")
             return False
         return True
+
+    def callback_failed(self, error: BaseException) -> None:
+        """One of the parser's callbacks raised, and the parser stopped there: a defect, and not the client's fault."""
+        logger.error("request_failed", exc_info=error)
+        if self.answering is not None and self.answering is self._exchange():
+            self.answering.broke()
+        else:
+            self._refuse(InternalError())
 
     def _repeat(self, repeated: RepeatedRequest, data: bytes) -> None:
         """A whole request whose head is the one before, byte for byte: the parser need not see it."""

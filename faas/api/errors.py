@@ -1,8 +1,4 @@
-"""The one place that turns an error into HTTP: status, `Faas-Error` header, JSON envelope.
-
-`error_body` and `error_headers` are pure, and the data plane answers with them too. Nothing that is not a `FaasError`
-tells its message to a caller.
-"""
+"""Errors of the control API as answers. Nothing that is not a `FaasError` tells its message to a caller."""
 
 from __future__ import annotations
 
@@ -13,12 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from faas.api.encoding import JSON_CONTENT_TYPE, to_json
+from faas.api.error_answer import error_body, error_headers
 from faas.errors import (
     FaasError,
     InternalError,
     InvalidJSONError,
     InvalidRequestError,
-    UnauthorizedError,
     ValidationError,
 )
 
@@ -28,31 +24,10 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.requests import Request
 
-__all__ = ["NOT_FOUND_BODY", "error_body", "error_headers", "error_response", "install", "not_found_response"]
+__all__ = ["NOT_FOUND_BODY", "error_response", "install", "not_found_response"]
 
 NOT_FOUND_BODY = to_json("Not Found")
 """What an unmatched path or method gets: IronFunctions answers a JSON string here, not the envelope."""
-
-
-def error_body(error: FaasError, request_id: str | None = None) -> bytes:
-    """The envelope; errors of a run carry the call's id as `request_id`."""
-    content: dict[str, Any] = {"error": {"message": error.message, "code": error.code}}
-    if request_id is not None:
-        content["request_id"] = request_id
-    return to_json(content)
-
-
-def error_headers(error: FaasError) -> list[tuple[bytes, bytes]]:
-    """All headers of the answer but its length; names are lower-case."""
-    headers = [
-        (b"content-type", JSON_CONTENT_TYPE.encode()),
-        (b"faas-error", error.code.encode()),
-    ]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", str(error.retry_after_s).encode()))
-    if isinstance(error, UnauthorizedError):
-        headers.append((b"www-authenticate", b'Bearer realm=""'))
-    return headers
 
 
 def error_response(error: FaasError, request_id: str | None = None) -> Response:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from faas.api.answer_head import call_head, encode_head
 from faas.api.encoding import to_json
-from faas.api.errors import error_body, error_headers
+from faas.api.error_answer import error_body, error_headers
 from faas.api.request_body import FEW_PIECES, STREAM_BYTES, RequestBody
 from faas.auth import route_token
 from faas.errors import (
