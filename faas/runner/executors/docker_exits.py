@@ -14,6 +14,7 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from faas.clock import unix_s
 from faas.errors import EngineError, EngineUnavailableError, FaasError
 from faas.runner.executors.base import ContainerExit
 from faas.runner.executors.docker_engine import is_gone
@@ -35,6 +36,9 @@ ENDED_STATES = ("exited", "dead")
 RECONNECT_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 RESYNC_INTERVAL_S = 30.0
 """Safety net under the events: so long may the engine forget to send one."""
+REPLAY_S = 10
+"""Events of so long before are asked for, too: the engine tells of an end before its list shows it, and begins to
+listen after it has begun to answer, so that of what happens just then neither the list nor the new stream may know."""
 OOM_POLL_INTERVAL_S = 0.02
 OOM_POLLS = 25
 """Half a second: on a busy machine the engine's notice of an out-of-memory kill is that much later than the exit."""
@@ -221,6 +225,6 @@ async def _until_explained(watched: Watched) -> None:
 
 def _events_request(labels: list[str]) -> bytes:
     filters = {"type": ["container"], "event": ["die", "oom", "destroy"], "label": labels}
-    query = urllib.parse.urlencode({"filters": json.dumps(filters)})
+    query = urllib.parse.urlencode({"filters": json.dumps(filters), "since": int(unix_s()) - REPLAY_S})
     # HTTP/1.0, so that the engine sends plain lines and not chunks.
     return f"GET /events?{query} HTTP/1.0\r\nHost: docker\r\n\r\n".encode()

@@ -23,6 +23,8 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import docker
+
 ENGINE_SOCKET = DOCKER_HOST.removeprefix("unix://")
 
 
@@ -156,6 +158,32 @@ async def test_an_end_during_a_broken_stream_of_events_is_noticed(
     assert (await waiting).exit_code == 137
     await ends.remove()
     await stays.remove()
+
+
+@pytest.mark.docker
+async def test_an_end_that_the_engine_tells_of_before_its_list_does_is_noticed(
+    make_executor: MakeExecutor,
+    line: Line,
+    script_images: ScriptImages,
+    docker_client: docker.APIClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def list_that_lags(_self: docker_exits.ExitWatcher) -> None:
+        """The engine's list, a moment ago: nothing has ended."""
+
+    monkeypatch.setattr(docker_exits, "RECONNECT_DELAYS_S", (0.5,))
+    monkeypatch.setattr(docker_exits.ExitWatcher, "_sync", list_that_lags)
+    executor = make_executor(docker_host=line.host)
+    image = await executor.resolve_image(script_images.script, pull=PullPolicy.NEVER)
+    container = await executor.create(script_spec(image, "exit 9"))
+    await wait_until(lambda: any(b"/events" in request for request in line.requests))
+    line.is_open = False
+    line.cut(b"/events")
+    docker_client.start(container.id)
+    docker_client.wait(container.id)
+    line.is_open = True
+    assert await asyncio.wait_for(container.wait(), 10) == ContainerExit(exit_code=9)
+    await container.remove()
 
 
 @pytest.mark.docker
