@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote_to_bytes
 
 from faas.errors import AppNotFoundError, RouteNotFoundError
@@ -14,13 +14,23 @@ from faas.models import CallType, FormatName, clean_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from faas.metrics import Metrics, RouteMetrics
+    from faas.counters import RouteMetrics
     from faas.models import App, PullPolicy, Route
     from faas.wire.headers import Headers
 
-__all__ = ["Function", "FunctionTable", "compile_function"]
+__all__ = ["Function", "FunctionTable", "RouteCounters", "compile_function"]
 
 RUN_PREFIX = b"/r/"
+
+
+class RouteCounters(Protocol):
+    """Who keeps the counters of all routes."""
+
+    def for_route(self, app_name: str, path: str, call_type: CallType) -> RouteMetrics:
+        """A route's counters for one type of call, made at first use."""
+
+    def forget_route(self, app_name: str, path: str) -> None:
+        """A route is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,7 +78,7 @@ class Function:
         return [header for header in headers if header[0] not in names] + list(own)
 
 
-def compile_function(app: App, route: Route, metrics: Metrics) -> Function:
+def compile_function(app: App, route: Route, counters: RouteCounters) -> Function:
     """The function that a route of an app is, with its counters at hand."""
     config = {**app.config, **route.config}
     identity = [
@@ -107,8 +117,8 @@ def compile_function(app: App, route: Route, metrics: Metrics) -> Function:
             if values
         ),
         jwt_key=route.jwt_key,
-        sync_metrics=metrics.for_route(route.app_name, route.path, CallType.SYNC),
-        async_metrics=metrics.for_route(route.app_name, route.path, CallType.ASYNC),
+        sync_metrics=counters.for_route(route.app_name, route.path, CallType.SYNC),
+        async_metrics=counters.for_route(route.app_name, route.path, CallType.ASYNC),
     )
 
 
@@ -118,10 +128,10 @@ class FunctionTable:
     `on_changed` hears of each that is new or changed, `on_retired` the key of each that was replaced or removed.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, counters: RouteCounters) -> None:
         self.on_changed: Callable[[Function], None] = lambda _function: None
         self.on_retired: Callable[[str], None] = lambda _key: None
-        self._metrics = metrics
+        self._counters = counters
         self._functions: dict[tuple[str, str], Function] = {}
         self._by_raw_path: dict[bytes, Function] = {}
         self._apps: set[str] = set()
@@ -142,7 +152,7 @@ class FunctionTable:
     def route_changed(self, app: App, route: Route) -> None:
         """A route was made or changed, or its app's configuration was."""
         self._apps.add(app.name)
-        new = compile_function(app, route, self._metrics)
+        new = compile_function(app, route, self._counters)
         old = self._functions.get((route.app_name, route.path))
         self._functions[route.app_name, route.path] = new
         self._by_raw_path[_raw_path(new)] = new
@@ -156,7 +166,7 @@ class FunctionTable:
         if old is not None:
             del self._by_raw_path[_raw_path(old)]
             self.on_retired(old.key)
-            self._metrics.forget_route(app_name, path)
+            self._counters.forget_route(app_name, path)
 
     # --- look-ups
 
