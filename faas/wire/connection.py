@@ -66,6 +66,8 @@ class HttpConnection(asyncio.Protocol):
 
     `max_header_bytes` bounds the answer's header block. `decode` turns the head that came into the one that the
     receiver gets, and may raise `FaasError` to refuse it; what it makes of a head depends on that head alone.
+    `is_peer_alive` is asked when the peer hangs up on a body whose end was not to be told otherwise: the end of a
+    process that died looks the same.
 
     A function's answers mostly begin with the same bytes. `known_heads`, which connections with the same `decode` may
     share, remembers what short ones were parsed to: an answer that comes in one piece with such a head passes the
@@ -73,11 +75,17 @@ class HttpConnection(asyncio.Protocol):
     """
 
     def __init__(
-        self, *, max_header_bytes: int, decode: Decode | None = None, known_heads: KnownHeads | None = None
+        self,
+        *,
+        max_header_bytes: int,
+        decode: Decode | None = None,
+        known_heads: KnownHeads | None = None,
+        is_peer_alive: Callable[[], bool] = lambda: True,
     ) -> None:
         self._max_header_bytes = max_header_bytes
         self._decode = decode
         self._known_heads: KnownHeads = {} if known_heads is None else known_heads
+        self._is_peer_alive = is_peer_alive
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._can_write: asyncio.Future[None] | None = None
@@ -226,7 +234,7 @@ class HttpConnection(asyncio.Protocol):
             self._can_write = None
         if self._receiver is not None:
             is_body_until_close = not self._in_head and self._content_length is None and not self._is_chunked
-            if is_body_until_close and exc is None:
+            if is_body_until_close and exc is None and self._is_peer_alive():
                 self._finish(is_reusable=False)
             else:
                 self._fail(ProtocolViolationError("error receiving function response: the connection was closed"))

@@ -187,6 +187,13 @@ def test_a_body_may_last_until_the_peer_hangs_up(wire: Wire) -> None:
     assert reader.content_length is None
 
 
+def test_a_body_until_the_end_fails_when_the_peer_has_died() -> None:
+    wire = Wire(HttpConnection(max_header_bytes=LIMIT, is_peer_alive=lambda: False))
+    reader = asked(wire, b"HTTP/1.1 200 OK\r\n\r\nhello")
+    wire.lose()
+    assert reader.end == "failed"
+
+
 def test_a_body_until_the_end_that_ends_in_an_error_fails(wire: Wire) -> None:
     reader = asked(wire, b"HTTP/1.1 200 OK\r\n\r\nhello")
     wire.lose(ConnectionResetError())

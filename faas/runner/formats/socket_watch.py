@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import socket
 import stat
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["SocketWatch", "open_socket"]
+__all__ = ["SocketWatch", "listens", "open_socket"]
 
 _IN_CREATE = 0x100
 _IN_MOVED_TO = 0x80
@@ -95,6 +96,19 @@ def open_socket(folder: Path, name: str) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)
+
+
+def listens(folder: Path, name: str) -> bool:
+    """Whether a process takes connections on that socket; one that dies ceases to before its connections end."""
+    try:
+        with open_socket(folder, name) as path, socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            probe.connect(path)
+    except BlockingIOError:
+        return True  # more wait to be accepted than it lets wait (unix(7))
+    except (OSError, StartFailedError):
+        return False
+    return True
 
 
 def _open_entry(folder_fd: int, name: str) -> int:
