@@ -61,7 +61,7 @@ class Keeper:
     def __init__(
         self,
         launcher: Launcher,
-        slot_owner: SlotOwner,
+        slot_owner: SlotOwner[HotContainer],
         *,
         max_log_bytes: int,
         max_spares: int,
