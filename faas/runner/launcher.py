@@ -26,6 +26,7 @@ from faas.runner.formats import default
 from faas.runner.formats.base import SOCKET_DIR_IN_CONTAINER
 from faas.runner.invocation import LaunchTimings
 from faas.runner.spares import Created
+from faas.runner.starts import Starts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from faas.runner.formats.base import HotFormat
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
+    from faas.runner.starts import Place
 
 __all__ = ["Launcher", "LauncherOptions"]
 
@@ -78,7 +80,7 @@ class Launcher:
         self._options = options
         self._images: dict[tuple[str, str], Image] = {}
         # The engine serialises much of a start anyway; more at once only makes each slower.
-        self._starts = asyncio.Semaphore(options.max_parallel_starts)
+        self._starts = Starts(options.max_parallel_starts)
         self.formats = formats
 
     async def open(self, container: HotContainer, holder: Holder, spare: Created | None) -> None:
@@ -86,24 +88,20 @@ class Launcher:
 
         On `FaasError` or cancellation the container is left for `close`, whatever was made of it.
         """
-        async with self._starts:
-            if spare is not None:
-                try:
-                    await self._start(container, spare)
-                except EngineError as error:
-                    # Somebody may have removed it since; what is made now shows whether it is that.
-                    logger.info("spare_not_started", extra={"error": error.message})
-                    await self.remove(spare, holder)
-                    await container.start_over()
-                else:
-                    return
-            function = container.function
-            await self._start(container, await self._create_hot(function, holder, container.timings))
+        if spare is not None and await self._start_spare(container, holder, spare):
+            return
+        function = container.function
+        image = await self._image(function, container.timings)
+        async with self._starts.place(function.key) as place:
+            created = await self._create_hot(function, image, holder, container.timings)
+            await self._start(container, created, place)
 
     async def create_ahead(self, function: Function, holder: Holder) -> Created:
         """Create a container for a later `open`."""
-        async with self._starts:
-            return await self._create_hot(function, holder, LaunchTimings())
+        timings = LaunchTimings()
+        image = await self._image(function, timings)
+        async with self._starts.place(function.key):
+            return await self._create_hot(function, image, holder, timings)
 
     async def remove(self, created: Created, holder: Holder) -> None:
         """Remove a container that serves nobody, and its folder."""
@@ -115,9 +113,8 @@ class Launcher:
             await asyncio.to_thread(shutil.rmtree, created.socket_dir, ignore_errors=True)
             holder.socket_dirs.discard(created.socket_dir.name)
 
-    async def _create_hot(self, function: Function, holder: Holder, timings: LaunchTimings) -> Created:
+    async def _create_hot(self, function: Function, image: Image, holder: Holder, timings: LaunchTimings) -> Created:
         hot_format = self.formats[function.format]
-        image = await self._image(function, timings)
         folder = self._make_socket_dir(holder) if hot_format.needs_socket_dir else None
         spec = self._spec(
             function,
@@ -136,7 +133,21 @@ class Launcher:
         holder.containers.add(engine.id)
         return Created(engine, folder)
 
-    async def _start(self, container: HotContainer, created: Created) -> None:
+    async def _start_spare(self, container: HotContainer, holder: Holder, spare: Created) -> bool:
+        """Start what was created ahead; False when the engine has it no more, or does not let it start."""
+        async with self._starts.place(container.function.key) as place:
+            try:
+                await self._start(container, spare, place)
+            except EngineError as error:
+                # Somebody may have removed it since; what is made now shows whether it is that.
+                logger.info("spare_not_started", extra={"error": error.message})
+                await self.remove(spare, holder)
+                await container.start_over()
+                return False
+            return True
+
+    async def _start(self, container: HotContainer, created: Created, place: Place) -> None:
+        place.leave_soon()
         container.engine, container.socket_dir_or_none = created.engine, created.socket_dir
         container.stdio_or_none = await created.engine.attach(container)
         began = monotonic()
@@ -185,7 +196,7 @@ class Launcher:
             with_stdin=True,
             name=f"task-{time.time_ns()}-{invocation.id}",
         )
-        async with self._starts:
+        async with self._starts.place(function.key):
             container = await self._create(spec, function, timings)
             try:
                 stdio = await container.attach(receiver)
