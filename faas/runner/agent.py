@@ -132,11 +132,11 @@ class Agent(Supervisor):
         for invocation in list(self.running.values()):
             if invocation.runner is None and invocation.state is State.WAITING:
                 self.stop(invocation, ShuttingDownError())
+        self.keeper.close()
         await self.wait_ended(grace_s)
         left = list(self.running.values())
         for invocation in left:
             self.stop(invocation, KilledError("This node is shutting down; the call was killed"))
-        self.keeper.close()
         await self._tasks.wait(timeout_s=max(grace_s, CLOSE_S))
         self.keeper.give_up_on_engine()
         await self._tasks.cancel()

@@ -75,6 +75,7 @@ class Keeper:
         self._tasks = tasks
         self._is_closing = False
         self._is_giving_up = False
+        self._launches: set[asyncio.Task[None]] = set()
         self.spares = Spares(
             lambda function: launcher.create_ahead(function, self),
             lambda created: self._until_done(lambda: launcher.remove(created, self)),
@@ -129,7 +130,9 @@ class Keeper:
             hot_format=self._launcher.formats[pool.function.format],
             max_log_bytes=self._max_log_bytes,
         )
-        self._tasks.spawn(self._launch(container), name=f"launch/{pool.function}")
+        launch = self._tasks.spawn(self._launch(container), name=f"launch/{pool.function}")
+        self._launches.add(launch)
+        launch.add_done_callback(self._launches.discard)
         return container
 
     def freeze(self, container: HotContainer) -> None:
@@ -183,8 +186,10 @@ class Keeper:
     # --- the end
 
     def close(self) -> None:
-        """Make no more spares, remove those there are."""
+        """Break off what is being made, which no call waits for any more; remove the spares."""
         self._is_closing = True
+        for launch in self._launches:
+            launch.cancel()
         self._tasks.spawn(self.spares.close(), name="close spares")
 
     def give_up_on_engine(self) -> None:
@@ -203,8 +208,7 @@ class Keeper:
             logger.exception("launch_failed", extra={"function": str(container.function)})
             error = InternalError()
         except asyncio.CancelledError:
-            container.opened.set_result(ShuttingDownError())  # who prepares a change waits for it
-            raise
+            error = ShuttingDownError()
         else:
             self._metrics.container_started(container.timings.create_s + container.timings.start_s)
             container.opened.set_result(None)

@@ -99,3 +99,13 @@ async def test_retiring_at_any_step_loses_no_call(tmp_path: Path) -> None:
                     await sink.ended.wait()  # type: ignore[attr-defined]
             assert {sink.outcome for _, sink in calls} == {b"hello"}, count  # type: ignore[attr-defined]
             await rig.settled()
+
+
+async def test_closing_does_not_wait_for_a_container_that_never_listens(tmp_path: Path) -> None:
+    async def deaf(process: Process) -> None:
+        await asyncio.Event().wait()
+
+    async with running_rig(tmp_path, {"deaf": deaf}, start_timeout_s=3600.0) as rig:
+        _, sink = rig.call(a_function("deaf"))
+        await rig.containers(1)
+    assert sink.outcome == "shutting_down"

@@ -228,17 +228,17 @@ async def test_a_change_does_not_wait_for_memory_that_is_in_use(make_rig: MakeRi
     assert rig.executor.made == 1
 
 
-async def test_who_prepares_a_change_hears_that_the_node_closes(
-    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("faas.runner.agent.CLOSE_S", 0.01)
-    rig = await make_rig(echo=http_stream(echo))
+async def test_who_prepares_a_change_hears_that_the_node_closes(make_rig: MakeRig) -> None:
+    async def deaf(process: Process) -> None:
+        if "VERSION" in process.env:
+            await asyncio.Event().wait()
+        await http_stream(echo)(process)
+
+    rig = await make_rig(echo=deaf)
     old, new = a_function(), a_function(config={"VERSION": "2"})
     await rig.ask(old)
-    with rig.executor.hold("start"):
-        preparing = asyncio.ensure_future(rig.agent.keeper.prepare(new, old.key))
-        await wait_until(lambda: rig.executor.verbs["start"] == 2)
-        await rig.agent.close(0)
-        with pytest.raises(ChangeNotStartedError, match="shutting down"):
-            await preparing
-    rig.abandon()
+    preparing = asyncio.ensure_future(rig.agent.keeper.prepare(new, old.key))
+    await rig.containers(2)
+    await rig.agent.close(0)
+    with pytest.raises(ChangeNotStartedError, match="shutting down"):
+        await preparing
