@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from faas.runner.container import ContainerState
-from faas.runner.invocation import State
+from faas.runner.invocation import Invocation, State
 from faas.runner.slot import Slot
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from faas.runner.capacity import Reservation
     from faas.runner.container import HotContainer
     from faas.runner.function_pool import FunctionPool
-    from faas.runner.invocation import Invocation
     from faas.runner.pool import Pool
     from tests.support.inprocess import InProcessExecutor
     from tests.support.rig import RecordedAgent
@@ -91,9 +90,9 @@ def _has_room(pool: FunctionPool, container: HotContainer) -> bool:
 
 
 def audit(agent: RecordedAgent) -> None:
-    """Every call that has not ended is in line or runs, in one place; every taken place has its call."""
+    """Every call that has not ended is in line or runs, in one place; every taken place has its call, or is lent."""
     calls = set(agent.running.values())
-    waiting = {entry[0] for pool in agent.pool for entry in pool.waiting}
+    waiting = {entry[0] for pool in agent.pool for entry in pool.waiting if isinstance(entry[0], Invocation)}
     hot = {call for call in calls if isinstance(call.runner, Slot)}
     cold = [(call, reservation) for call, reservation in agent.cold if reservation._capacity is not None]
     audit_pool(agent.pool, agent.made, cold)
@@ -105,6 +104,8 @@ def audit(agent: RecordedAgent) -> None:
     assert calls - waiting - hot <= {call for call, _ in agent.cold}, "nobody looks after a call"
     for container in agent.made:
         _audit_places(container, hot)
+    for pool in agent.pool:
+        assert pool.lent == sum(len(container.leases) for container in agent.made if container.pool is pool)
 
 
 def _audit_places(container: HotContainer, hot: Iterable[Invocation]) -> None:
@@ -112,7 +113,7 @@ def _audit_places(container: HotContainer, hot: Iterable[Invocation]) -> None:
     assert len(slots) == len(set(slots)), "a place has two calls"
     assert not set(slots) & set(container._free_slots), "the place of a running call is free"
     if container.state not in _GONE:
-        assert container.running == len(slots)
+        assert container.running == len(slots) + len(container.leases)
         assert len(container.slots) == len(container._free_slots) + container.running
 
 
