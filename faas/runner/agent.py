@@ -8,6 +8,7 @@ A warm call goes `start -> Pool.submit -> HotContainer.run -> Channel.begin` and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,21 +25,19 @@ from faas.errors import (
     ShuttingDownError,
 )
 from faas.runner.cold import ColdRun
-from faas.runner.container import ContainerState, HotContainer
-from faas.runner.invocation import Invocation, State
+from faas.runner.invocation import State
 from faas.runner.keeper import Keeper
-from faas.runner.lease import Lease
 from faas.runner.pool import Pool
-from faas.runner.slot import Slot
-from faas.runner.supervisor import Supervisor
+from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from faas.metrics import Metrics
     from faas.runner.capacity import Capacity, Reservation
-    from faas.runner.function_pool import Waiter
+    from faas.runner.invocation import Invocation
     from faas.runner.launcher import Launcher
+    from faas.runner.slot import Slot
 
 __all__ = ["Agent", "AgentOptions"]
 
@@ -54,9 +53,6 @@ CLOSE_S = 10.0
 """How long closing waits, at least, for containers to end; what is left then is the next boot's to remove."""
 
 
-HotSlot = Slot[HotContainer]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
     """Limits that hold for every call of this node."""
@@ -68,8 +64,11 @@ class AgentOptions:
     max_log_bytes: int
 
 
-class Agent(Supervisor):
-    """The supervisor of all calls and containers of one node."""
+class Agent:
+    """The supervisor of all calls and containers of one node.
+
+    `observe` is called once for every call that ended, before its sink hears of the end.
+    """
 
     def __init__(
         self,
@@ -80,10 +79,12 @@ class Agent(Supervisor):
         metrics: Metrics,
         observe: Callable[[Invocation], None],
     ) -> None:
-        super().__init__(observe)
         self._launcher = launcher
         self._options = options
+        self._observe = observe
+        self._tasks = TaskSet("agent")
         self._is_closing = False
+        self._all_ended = asyncio.Event()
         self.keeper = Keeper(
             launcher,
             self,
@@ -95,6 +96,9 @@ class Agent(Supervisor):
         self.pool = self.keeper.pool = Pool(
             capacity, self.keeper, self, max_waiting=options.max_waiting, on_evicted=metrics.container_evicted
         )
+        self.running: dict[str, Invocation] = {}
+        """Every call that has not ended, waiting ones too, by id."""
+        self.completed = 0
 
     def __repr__(self) -> str:
         return f"<Agent {len(self.running)} calls, {len(self.keeper.containers)} containers, {self.pool!r}>"
@@ -115,8 +119,15 @@ class Agent(Supervisor):
         except NoCapacityError as error:
             self._end(invocation, error)
 
-    def _withdraw(self, invocation: Invocation) -> bool:
-        return self.pool.withdraw(invocation)
+    def stop(self, invocation: Invocation, error: FaasError) -> None:
+        """End a call from outside: its container is killed, then its sink gets the error. Idempotent."""
+        if invocation.state is State.ENDED or invocation.stop is not None:
+            return
+        invocation.stop = error
+        if invocation.runner is not None:
+            invocation.runner.stop_call(error)
+        elif self.pool.withdraw(invocation):
+            self._end(invocation, error)
 
     async def sweep_forever(self) -> None:
         """Look after all time limits: of calls that run, of calls in line, of idle containers."""
@@ -124,6 +135,25 @@ class Agent(Supervisor):
             await asyncio.sleep(SWEEP_S)
             self.stop_late()
             self.pool.sweep()
+
+    def stop_late(self) -> None:
+        """Stop the calls that run longer than they may.
+
+        Looking at all of them ten times a second costs less than setting and cancelling a timer for each call.
+        """
+        now = monotonic()
+        late = [call for call in self.running.values() if call.deadline and now > call.deadline]
+        for invocation in late:
+            self.stop(invocation, CallTimeoutError())
+        silent = [call for call in self.running.values() if call.function.stream_idle_s and call.is_silent(now)]
+        for invocation in silent:
+            self.stop(
+                invocation,
+                CallTimeoutError(
+                    f"Timed out: the function sent nothing for {invocation.function.stream_idle_s} s in the middle of"
+                    " its answer (stream_idle_s)"
+                ),
+            )
 
     async def close(self, grace_s: float) -> int:
         """Take no more calls, wait for those that run, kill what is left; returns how many were killed."""
@@ -133,7 +163,11 @@ class Agent(Supervisor):
             if invocation.runner is None and invocation.state is State.WAITING:
                 self.stop(invocation, ShuttingDownError())
         self.keeper.close()
-        await self.wait_ended(grace_s)
+        if self.running:
+            self._all_ended.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await self._all_ended.wait()
         left = list(self.running.values())
         for invocation in left:
             self.stop(invocation, KilledError("This node is shutting down; the call was killed"))
@@ -146,7 +180,7 @@ class Agent(Supervisor):
 
     # --- SlotOwner: the slots of hot containers tell
 
-    def call_answered(self, slot: HotSlot, invocation: Invocation, *, is_reusable: bool) -> None:
+    def call_answered(self, slot: Slot, invocation: Invocation, *, is_reusable: bool) -> None:
         """The answer of a call is complete."""
         invocation.runner = None
         if is_reusable and invocation.stream is None:
@@ -160,7 +194,7 @@ class Agent(Supervisor):
             self.pool.stop(slot.container)
         self._end(invocation, None)
 
-    def call_broke(self, slot: HotSlot, invocation: Invocation, error: FaasError) -> None:
+    def call_broke(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
         """A call got no complete answer."""
         if isinstance(error, FunctionFailedError | CallTimeoutError):
             # Fn's contract: the function said so itself, with 502 or 504, and may go on.
@@ -172,11 +206,15 @@ class Agent(Supervisor):
             error = KilledError(slot.container.end_reason)
         self._tasks.spawn(self._fail(slot, invocation, error), name=f"broke/{invocation.id}")
 
-    def needs_opening(self, slot: HotSlot, invocation: Invocation) -> None:
+    def needs_opening(self, slot: Slot, invocation: Invocation) -> None:
         """The call can't begin before a channel is opened."""
         self._tasks.spawn(self._open(slot, invocation), name=f"open/{invocation.id}")
 
-    def stop_hot_call(self, slot: HotSlot, invocation: Invocation, error: FaasError) -> None:
+    def body_streams(self, slot: Slot, invocation: Invocation) -> None:
+        """A call was sent whose body is still arriving."""
+        invocation.body_task = self._tasks.spawn(self._send_body(slot, invocation), name=f"body/{invocation.id}")
+
+    def stop_hot_call(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
         """A running call must end now."""
         # At once: an answer that comes before the task runs would give the container to another call.
         slot.detach()
@@ -188,97 +226,72 @@ class Agent(Supervisor):
             self._leave(slot)
             self._end(invocation, error)
             return
-        self._doom(container, error)
+        container.end_reason = f"The container was ended because of another call in it: {error.message}"
+        self.pool.drain(container)
         self._tasks.spawn(self._fail(slot, invocation, error), name=f"stop/{invocation.id}")
 
-    def _release(self, slot: HotSlot) -> None:
+    def _release(self, slot: Slot) -> None:
         """A call is through with its slot."""
         slot.container.free_slot(slot)
         self.pool.release(slot.container)
 
-    def _leave(self, slot: HotSlot) -> None:
+    def _leave(self, slot: Slot) -> None:
         """A call broke off; its container goes on with the others."""
         slot.container.drop_slot(slot)
         self.pool.release(slot.container)
 
     # --- PoolUser: the pool tells
 
-    def run_cold(self, waiter: Waiter, reservation: Reservation) -> None:
+    def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         """Run a call in a container of its own."""
-        assert isinstance(waiter, Invocation)  # no lease is asked for where every call has its own container
-        self._tasks.spawn(self._run_cold(waiter, reservation), name=f"cold/{waiter.id}")
+        self._tasks.spawn(self._run_cold(invocation, reservation), name=f"cold/{invocation.id}")
 
-    def refuse(self, waiter: Waiter, error: FaasError) -> None:
-        """There is nothing for who waits."""
-        if isinstance(waiter, Lease):
-            waiter.holder.refused(waiter, error)
-        elif isinstance(waiter, Invocation):
-            self._end(waiter, error)
-
-    # --- the leases of other processes: they end as calls do
-
-    def give_back(self, lease: Lease, *, is_fit: bool) -> None:
-        """The place is free; unless `is_fit`, its container takes no further call."""
-        assert lease.slot is not None
-        container = lease.slot.container
-        container.end_lease(lease)
-        if not is_fit:
-            self.pool.drain(container)
-        if container.state is ContainerState.BUSY:
-            self._release(lease.slot)
-
-    async def break_lease(self, lease: Lease, error: FaasError, *, is_stopped: bool) -> FaasError:
-        """A call there has no whole answer, or was stopped, and the lease ends with it; returns what its caller is to
-        be told, once the container does it no more."""
-        assert lease.slot is not None
-        container = lease.slot.container
-        if is_stopped:
-            self._doom(container, error)
-        elif container.end_reason:
-            error = KilledError(container.end_reason)
-        error = await self._settle(lease.slot, error, is_stopped=is_stopped)
-        container.end_lease(lease)
-        return error
-
-    def forfeit(self, lease: Lease) -> None:
-        """Its holder died, and nobody knows what runs there."""
-        assert lease.slot is not None
-        container = lease.slot.container
-        container.end_reason = "The container was ended because the process that ran another call in it died"
-        container.end_lease(lease)
-        self.pool.drain(container)
-        self.pool.stop(container)
+    def refuse(self, invocation: Invocation, error: FaasError) -> None:
+        """There is nothing for a waiting call."""
+        self._end(invocation, error)
 
     # --- the end of a call
 
-    def _doom(self, container: HotContainer, error: FaasError) -> None:
-        """A call in a container was stopped, and the container will be killed for it."""
-        container.end_reason = f"The container was ended because of another call in it: {error.message}"
-        self.pool.drain(container)
+    def _end(self, invocation: Invocation, error: FaasError | None) -> None:
+        if invocation.state is State.ENDED:
+            return
+        invocation.state = State.ENDED
+        invocation.ended_at = monotonic()
+        invocation.error = error
+        if invocation.body_task is not None:
+            invocation.body_task.cancel()  # a body may go on arriving, or not, after the answer
+        del self.running[invocation.id]
+        self.completed += 1
+        if not self.running:
+            self._all_ended.set()
+        self._observe(invocation)
+        sink = invocation.sink
+        invocation.forget_request()
+        if error is None:
+            sink.finish(invocation)
+        else:
+            sink.fail(invocation, error)
 
-    async def _fail(self, slot: HotSlot, invocation: Invocation, error: FaasError) -> None:
+    async def _fail(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
         """End a call that has no answer: find out why, be sure that its container does it no more, then tell."""
-        error = await self._settle(slot, error, is_stopped=invocation.stop is not None)
-        invocation.runner = None
-        self._end(invocation, invocation.stop or error)
-
-    async def _settle(self, slot: HotSlot, error: FaasError, *, is_stopped: bool) -> FaasError:
-        """What becomes of the container of a call that has no answer; returns why it has none."""
         container = slot.container
-        if not is_stopped and isinstance(error, ProtocolViolationError):
+        if invocation.stop is None and isinstance(error, ProtocolViolationError):
             self.pool.drain(container)
             error = await self.keeper.diagnose(container, error)
             if container.running > 1 and not container.ended.done():
                 # It broke this call's answer, and takes no other call; those that it runs may still end well.
+                invocation.runner = None
                 self._leave(slot)
-                return error
+                self._end(invocation, invocation.stop or error)
+                return
         await self.keeper.kill(container)
+        invocation.runner = None
         self.pool.stop(container)
-        return error
+        self._end(invocation, invocation.stop or error)
 
     # --- tasks
 
-    async def _open(self, slot: HotSlot, invocation: Invocation) -> None:
+    async def _open(self, slot: Slot, invocation: Invocation) -> None:
         container = slot.container
         slot.drop_channel()
         try:
@@ -304,6 +317,21 @@ class Agent(Supervisor):
             self._end(invocation, invocation.stop)
         else:
             self.start(invocation, queue_timeout_s=invocation.queue_timeout_s)
+
+    async def _send_body(self, slot: Slot, invocation: Invocation) -> None:
+        if slot.invocation is not invocation:
+            return  # it was stopped before this began
+        stream, channel = invocation.stream, slot.channel
+        assert stream is not None
+        assert channel is not None
+        async for chunk in stream:
+            if slot.invocation is not invocation:
+                return
+            channel.write_body(chunk)
+            await channel.drain()
+        if slot.invocation is invocation:
+            channel.end_body()
+            invocation.stream = None
 
     async def _run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         run = ColdRun(

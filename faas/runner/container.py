@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from faas.runner.call_log import LogBuffer, share_out
 from faas.runner.executors.base import Pausable
-from faas.runner.invocation import Invocation, LaunchTimings
+from faas.runner.invocation import LaunchTimings
 from faas.runner.slot import Slot
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from faas.runner.formats.base import HotFormat, StdoutReceiver
     from faas.runner.function_pool import FunctionPool
     from faas.runner.functions import Function
-    from faas.runner.lease import Lease, LeaseHolder
+    from faas.runner.invocation import Invocation
     from faas.runner.slot import SlotOwner
 
 __all__ = ["ContainerOwner", "ContainerState", "HotContainer"]
@@ -67,7 +67,7 @@ class HotContainer:
         pool: FunctionPool,
         reservation: Reservation,
         owner: ContainerOwner,
-        slot_owner: SlotOwner[HotContainer],
+        slot_owner: SlotOwner,
         *,
         hot_format: HotFormat,
         max_log_bytes: int,
@@ -92,11 +92,9 @@ class HotContainer:
         self._owner = owner
         self._slot_owner = slot_owner
         self._max_log_bytes = max_log_bytes
-        self.slots: list[Slot[HotContainer]] = []
-        """Those that run a call, those that are lent, and those that are free."""
-        self._free_slots: list[Slot[HotContainer]] = []
-        self.leases: dict[Lease, None] = {}
-        """Places that other processes have."""
+        self.slots: list[Slot] = []
+        """Those that run a call, and those that are free."""
+        self._free_slots: list[Slot] = []
         # Set by the launcher, in this order.
         self.socket_dir_or_none: Path | None = None
         self.engine: Container | None = None
@@ -106,8 +104,7 @@ class HotContainer:
         self.opened: asyncio.Future[FaasError | None] = asyncio.get_running_loop().create_future()
         """Done when it has got ready, or will not, with the reason."""
         self._stdout: StdoutReceiver | None = None
-        self._last: Invocation | LeaseHolder | None = None
-        """Whose call was the last to begin."""
+        self._last: Invocation | None = None
         self.start_log = LogBuffer(max_log_bytes)
         """What was written before the first call; it belongs to that call's log."""
 
@@ -172,7 +169,11 @@ class HotContainer:
 
     # --- calls
 
-    def take_slot(self) -> Slot[HotContainer]:
+    def run(self, invocation: Invocation) -> None:
+        """Run a call; its place is counted in `running` already."""
+        self.take_slot().run(invocation)
+
+    def take_slot(self) -> Slot:
         """A free slot, the one used last if there is any."""
         if self._free_slots:
             return self._free_slots.pop()
@@ -180,11 +181,11 @@ class HotContainer:
         self.slots.append(slot)
         return slot
 
-    def free_slot(self, slot: Slot[HotContainer]) -> None:
+    def free_slot(self, slot: Slot) -> None:
         """A slot can be taken again."""
         self._free_slots.append(slot)
 
-    def drop_slot(self, slot: Slot[HotContainer]) -> None:
+    def drop_slot(self, slot: Slot) -> None:
         """A slot is used no more, because its channel was broken off in the middle of a call: the end of that is
         still to be told, and must not reach another call."""
         self.slots.remove(slot)
@@ -197,34 +198,6 @@ class HotContainer:
         self.calls += 1
         assert self.engine is not None
         invocation.container_id = self.engine.id
-
-    # --- places for other processes
-
-    def lend(self, lease: Lease) -> Slot[HotContainer]:
-        """Give a place to another process; it is counted in `running` already.
-
-        Our own connection is closed: a function that serves one at a time would never get to its holder's.
-        """
-        slot = self.take_slot()
-        slot.drop_channel()
-        if self.calls == 0 and self.start_log:
-            lease.log = self.start_log
-        self.leases[lease] = None
-        self.pool.lent += 1
-        self._last = lease.holder
-        self.calls += 1
-        return slot
-
-    def end_lease(self, lease: Lease) -> None:
-        """A place is lent no more; what becomes of its slot is the caller's to say."""
-        if lease in self.leases:
-            del self.leases[lease]
-            self.pool.lent -= 1
-
-    def want_back_leases(self) -> None:
-        """It takes no further call, nor do the places that are lent."""
-        for lease in list(self.leases):
-            lease.holder.wanted_back(lease)
 
     def close_channels(self) -> None:
         """Break off all calls; each of them hears of it."""
@@ -243,19 +216,14 @@ class HotContainer:
 
     def stderr_received(self, data: bytes) -> None:
         """Standard error belongs to the call that runs, or that ran last; with several, see `share_out`."""
-        last = self._last
-        if last is None:
+        if self._last is None:
             self.start_log.append(data)
         elif self.running > 1:
             share_out(data, [slot.invocation for slot in self.slots if slot.invocation is not None], self._log_of)
-            for holder in {lease.holder for lease in self.leases}:
-                holder.output(self, data)
-        elif isinstance(last, Invocation):
-            self._log_of(last).append(data)
         else:
-            last.output(self, data)
+            self._log_of(self._last).append(data)
         if logger.isEnabledFor(logging.DEBUG):
-            _log_user_lines(self.function, last.id if isinstance(last, Invocation) else "", data)
+            _log_user_lines(self.function, self._last, data)
 
     def _log_of(self, invocation: Invocation) -> LogBuffer:
         if invocation.log is None:
@@ -268,11 +236,10 @@ class HotContainer:
             self.ended.set_result(None)
         if self._stdout is not None:
             self._stdout.connection_lost(None)
-        self.want_back_leases()
         self._owner.container_died(self)
 
 
-def _log_user_lines(function: Function, call_id: str, data: bytes) -> None:
+def _log_user_lines(function: Function, invocation: Invocation | None, data: bytes) -> None:
     for line in data.decode("utf-8", "replace").splitlines():
         logger.debug(
             line,
@@ -281,6 +248,6 @@ def _log_user_lines(function: Function, call_id: str, data: bytes) -> None:
                 "app_name": function.app_name,
                 "path": function.path,
                 "image": function.image,
-                "call_id": call_id,
+                "call_id": invocation.id if invocation is not None else "",
             },
         )

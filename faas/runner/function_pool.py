@@ -7,38 +7,22 @@ what is needed, and surplus containers grow old and go.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from faas.runner.container import ContainerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from faas.runner.call_log import LogBuffer
     from faas.runner.container import HotContainer
     from faas.runner.functions import Function
-    from faas.runner.invocation import LaunchTimings
+    from faas.runner.invocation import Invocation
 
-__all__ = ["FunctionPool", "Waiter"]
+__all__ = ["FunctionPool"]
 
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
 """Pauses between attempts to start containers that nobody waits for, when they fail: doubled each time."""
-
-
-class Waiter(Protocol):
-    """What stands in line for a place in a container: a call, or another process's lease."""
-
-    @property
-    def function(self) -> Function:
-        """Whose containers it can use."""
-
-    launch: LaunchTimings | None
-    """Set when a container was made for it."""
-    log: LogBuffer | None
-
-    def enter(self, container: HotContainer) -> None:
-        """It has a place, which is counted as taken already."""
 
 
 class FunctionPool:
@@ -52,8 +36,6 @@ class FunctionPool:
         "frozen",
         "function",
         "generation",
-        "is_recalling",
-        "lent",
         "levels",
         "live",
         "min_warm",
@@ -74,12 +56,8 @@ class FunctionPool:
         """No level below it holds a container."""
         self.frozen: dict[HotContainer, None] = {}
         """Idle containers that are paused, the one used last at the end."""
-        self.waiting: deque[tuple[Waiter, float]] = deque()
-        """Calls and leases, with the monotonic deadline of each."""
-        self.lent = 0
-        """Places that other processes have; some may be idle there."""
-        self.is_recalling = False
-        """Whether they were asked for those that they do not use, and have not answered yet."""
+        self.waiting: deque[tuple[Invocation, float]] = deque()
+        """Calls, with the monotonic deadline of each."""
         self.starting = 0
         """Containers that are being made or thawed."""
         self.stopping = 0

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from faas.errors import FaasError
     from faas.models import Usage
     from faas.runner.call_log import LogBuffer
-    from faas.runner.container import HotContainer
     from faas.runner.functions import Function
     from faas.wire.headers import Headers
 
@@ -224,10 +223,6 @@ class Invocation:
         self.error: FaasError | None = None
         self.exit_code: int | None = None
         self.usage: Usage | None = None
-
-    def enter(self, container: HotContainer) -> None:
-        """Run in a container that has a place for it, which is counted as taken already."""
-        container.take_slot().run(self)
 
     def is_silent(self, now: float) -> bool:
         """Whether the function has sent nothing of an answer that it has begun for longer than it may; to be asked

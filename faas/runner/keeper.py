@@ -61,7 +61,7 @@ class Keeper:
     def __init__(
         self,
         launcher: Launcher,
-        slot_owner: SlotOwner[HotContainer],
+        slot_owner: SlotOwner,
         *,
         max_log_bytes: int,
         max_spares: int,

@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from faas.errors import FaasError
     from faas.runner.capacity import Capacity, Reservation
     from faas.runner.container import HotContainer
-    from faas.runner.function_pool import Waiter
     from faas.runner.functions import Function
-    from faas.runner.invocation import LaunchTimings
+    from faas.runner.invocation import Invocation, LaunchTimings
 
-__all__ = ["ContainerKeeper", "Lender", "Pool", "PoolUser"]
+__all__ = ["ContainerKeeper", "Pool", "PoolUser"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,24 +63,11 @@ class ContainerKeeper(Protocol):
 class PoolUser(Protocol):
     """What the pool tells its owner, the agent; neither may block or fail."""
 
-    def run_cold(self, waiter: Waiter, reservation: Reservation) -> None:
+    def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         """Run a call in a container of its own; ends in `Pool.cold_ended`."""
 
-    def refuse(self, waiter: Waiter, error: FaasError) -> None:
-        """There is nothing for who waits."""
-
-
-class Lender(Protocol):
-    """Who lends places to other processes, asked while some of a function's are lent; neither may block or fail."""
-
-    def recall(self, pool: FunctionPool) -> bool:
-        """Ask for the places that nobody uses, before one more container is made.
-
-        True when some may come back; then `Pool.recalled` is called soon, whatever comes.
-        """
-
-    def reclaim(self, pool: FunctionPool) -> None:
-        """Ask for all places, as soon as their calls have ended: no further container can be made."""
+    def refuse(self, invocation: Invocation, error: FaasError) -> None:
+        """There is nothing for a waiting call."""
 
 
 class Pool:
@@ -106,8 +92,6 @@ class Pool:
         """Functions that lack memory, in order of arrival."""
         self._stopping_mib = 0
         """Memory that containers which are being ended still hold."""
-        self.lender: Lender | None = None
-        """Set where places are lent to other processes."""
         self.is_closed = False
         capacity.on_freed = self._serve_short
 
@@ -119,48 +103,45 @@ class Pool:
 
     # --- a call comes
 
-    def submit(self, waiter: Waiter, deadline: float) -> None:
+    def submit(self, invocation: Invocation, deadline: float) -> None:
         """Run a call on a container that has room, or put it in line until `deadline` (monotonic).
 
         Raises `NoCapacityError` when the line is full or the function can never fit.
         """
-        function = waiter.function
+        function = invocation.function
         pool = self._pools.get(function.key)
         if pool is None:
             pool = self._pools[function.key] = FunctionPool(function)
         container = pool.take()
         if container is not None:
-            waiter.enter(container)
+            container.run(invocation)
         else:
-            self._enqueue(pool, waiter, deadline)
+            self._enqueue(pool, invocation, deadline)
 
-    def withdraw(self, waiter: Waiter) -> bool:
+    def withdraw(self, invocation: Invocation) -> bool:
         """Take a call out of the line; False when it is not in it."""
-        pool = self._pools.get(waiter.function.key)
+        pool = self._pools.get(invocation.function.key)
         if pool is None:
             return False
         for entry in pool.waiting:
-            if entry[0] is waiter:
+            if entry[0] is invocation:
                 pool.waiting.remove(entry)
                 self._forget_if_unused(pool)
                 return True
         return False
 
-    def _enqueue(self, pool: FunctionPool, waiter: Waiter, deadline: float) -> None:
+    def _enqueue(self, pool: FunctionPool, invocation: Invocation, deadline: float) -> None:
         problem = self._why_never(pool)
         if problem:
             self._forget_if_unused(pool)
             raise NoCapacityError(problem)
-        pool.waiting.append((waiter, deadline))
+        pool.waiting.append((invocation, deadline))
         self._grow(pool)
 
     # --- one container more
 
-    def _grow(self, pool: FunctionPool, *, is_recalled: bool = False) -> None:
-        """Thaw or make as many containers as the calls need that nobody is on the way for.
-
-        Places that other processes have, and do not use, come first; `is_recalled` says that they were asked for.
-        """
+    def _grow(self, pool: FunctionPool) -> None:
+        """Thaw or make as many containers as the calls need that nobody is on the way for."""
         if self.is_closed:
             return
         is_cold = pool.function.format is FormatName.DEFAULT
@@ -168,33 +149,17 @@ class Pool:
             if pool.frozen:
                 self._keeper.thaw(pool.thaw())
                 continue
-            if pool.lent and not is_recalled and self._is_recalling(pool):
-                return
-            reservation = self._reserve(pool) if pool.has_room else None
-            if reservation is None:
-                if pool.lent and self.lender is not None:
-                    self.lender.reclaim(pool)
-                if pool.has_room:
-                    return  # it is short of memory
+            if not pool.has_room:
                 break
+            reservation = self._reserve(pool)
+            if reservation is None:
+                return
             if is_cold:
                 pool.live += 1
                 self._user.run_cold(pool.waiting.popleft()[0], reservation)
             else:
                 self._launch(pool, reservation)
         self._no_longer_short(pool)
-
-    def _is_recalling(self, pool: FunctionPool) -> bool:
-        if not pool.is_recalling and self.lender is not None:
-            pool.is_recalling = self.lender.recall(pool)
-        return pool.is_recalling
-
-    def recalled(self, key: str) -> None:
-        """What other processes did not use of a function has come back: make what is still needed."""
-        pool = self._pools.get(key)
-        if pool is not None:
-            pool.is_recalling = False
-            self._grow(pool, is_recalled=True)
 
     def _launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
         pool.live += 1
@@ -266,10 +231,10 @@ class Pool:
         pool.starting -= 1
         container.idle_since = monotonic()
         while is_fit and pool.waiting and container.running < pool.concurrency:
-            waiter = pool.waiting.popleft()[0]
-            waiter.launch = launch
+            invocation = pool.waiting.popleft()[0]
+            invocation.launch = launch
             container.running += 1
-            waiter.enter(container)
+            container.run(invocation)
         self._stop_asking(pool)
         if not self.is_closed and not pool.is_stale(container):
             pool.offer(container)
@@ -286,12 +251,12 @@ class Pool:
         pool = container.pool
         pool.starting -= 1
         pool.not_started(monotonic())
-        waiter = pool.waiting.popleft()[0] if pool.waiting else None
+        invocation = pool.waiting.popleft()[0] if pool.waiting else None
         self.stop(container)
-        if waiter is not None:
-            waiter.log = container.start_log if container.start_log else None
-            waiter.launch = container.timings
-            self._user.refuse(waiter, error)
+        if invocation is not None:
+            invocation.log = container.start_log if container.start_log else None
+            invocation.launch = container.timings
+            self._user.refuse(invocation, error)
 
     def release(self, container: HotContainer) -> None:
         """A call has left its place in a container: the next one gets it, or it is kept, or the container ends."""
@@ -300,7 +265,7 @@ class Pool:
         if pool.is_stale(container):
             self._leave_place(container)
         elif pool.waiting:
-            pool.waiting.popleft()[0].enter(container)
+            container.run(pool.waiting.popleft()[0])
             if self._short:
                 self._stop_asking(pool)
         elif self.is_closed:
@@ -321,7 +286,6 @@ class Pool:
         """A container takes no further call, and ends with those that it runs."""
         container.pool.leave(container)
         container.generation = -1
-        container.want_back_leases()
 
     def died(self, container: HotContainer) -> None:
         """A container's process has ended; who was to hear of it by other means, as its starter or a call, does."""

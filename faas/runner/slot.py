@@ -2,64 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from faas.clock import monotonic
 from faas.runner.invocation import State
 
 if TYPE_CHECKING:
     from faas.errors import FaasError
-    from faas.runner.formats.base import Channel, HotFormat
+    from faas.runner.container import HotContainer
+    from faas.runner.formats.base import Channel
     from faas.runner.invocation import Invocation
     from faas.wire.headers import Headers
 
-__all__ = ["Slot", "SlotOwner", "SlotSite"]
+__all__ = ["Slot", "SlotOwner"]
 
 MAX_CONNECTION_IDLE_S = 1.0
 """A channel that was idle longer is opened anew: servers close idle connections, and a call must not race that.
 Fn's agent uses the same second."""
 
 
-class SlotSite(Protocol):
-    """A container, seen from a place in it."""
+class SlotOwner(Protocol):
+    """Hears what becomes of the call in a slot; the agent."""
 
-    @property
-    def format(self) -> HotFormat:
-        """How calls cross into it."""
-
-    def call_begins(self, invocation: Invocation) -> None:
-        """A call is about to be sent through one of the slots."""
-
-
-S = TypeVar("S", bound=SlotSite)
-
-
-class SlotOwner(Protocol[S]):
-    """Hears what becomes of the call in a slot; the supervisor of calls."""
-
-    def body_streams(self, slot: Slot[S], invocation: Invocation) -> None:
+    def body_streams(self, slot: Slot, invocation: Invocation) -> None:
         """A call was sent whose body is still arriving."""
 
-    def stop_hot_call(self, slot: Slot[S], invocation: Invocation, error: FaasError) -> None:
+    def stop_hot_call(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
         """A running call must end now, with this error."""
 
-    def call_answered(self, slot: Slot[S], invocation: Invocation, *, is_reusable: bool) -> None:
+    def call_answered(self, slot: Slot, invocation: Invocation, *, is_reusable: bool) -> None:
         """The answer of a call is complete."""
 
-    def call_broke(self, slot: Slot[S], invocation: Invocation, error: FaasError) -> None:
+    def call_broke(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
         """A call got no complete answer."""
 
-    def needs_opening(self, slot: Slot[S], invocation: Invocation) -> None:
+    def needs_opening(self, slot: Slot, invocation: Invocation) -> None:
         """The call can't begin before a channel is opened."""
 
 
-class Slot(Generic[S]):
+class Slot:
     """Runs one call after the other; it is the receiver of its channel's answers, so that a warm call passes through
     no object in between."""
 
     __slots__ = ("_owner", "_used_at", "channel", "container", "invocation", "is_answering")
 
-    def __init__(self, container: S, owner: SlotOwner[S]) -> None:
+    def __init__(self, container: HotContainer, owner: SlotOwner) -> None:
         self.container = container
         self.channel: Channel | None = None
         """None before its first call, and after one that did not leave it clean."""

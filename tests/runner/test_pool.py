@@ -56,13 +56,6 @@ class FakeContainer:
         """Of a container that runs one call at a time."""
         return self.invocations[0] if self.invocations else None
 
-    def take_slot(self) -> FakeContainer:
-        """Stands for its slots, too."""
-        return self
-
-    def want_back_leases(self) -> None:
-        """None is lent here."""
-
     def run(self, invocation: Invocation) -> None:
         assert self.state in (ContainerState.STARTING, ContainerState.IDLE, ContainerState.BUSY)
         assert not self.ended.done(), "nobody runs on a dead container"
