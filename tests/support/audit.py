@@ -104,8 +104,6 @@ def audit(agent: RecordedAgent) -> None:
     assert calls - waiting - hot <= {call for call, _ in agent.cold}, "nobody looks after a call"
     for container in agent.made:
         _audit_places(container, hot)
-    for pool in agent.pool:
-        assert pool.lent == sum(len(container.leases) for container in agent.made if container.pool is pool)
 
 
 def _audit_places(container: HotContainer, hot: Iterable[Invocation]) -> None:
@@ -113,7 +111,7 @@ def _audit_places(container: HotContainer, hot: Iterable[Invocation]) -> None:
     assert len(slots) == len(set(slots)), "a place has two calls"
     assert not set(slots) & set(container._free_slots), "the place of a running call is free"
     if container.state not in _GONE:
-        assert container.running == len(slots) + len(container.leases)
+        assert container.running == len(slots)
         assert len(container.slots) == len(container._free_slots) + container.running
 
 
