@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
@@ -27,6 +27,13 @@ class Gate:
         self.opened = asyncio.Event()
         self.inside = 0
         self.most = 0
+
+    @classmethod
+    def open(cls) -> Self:
+        """They are answered at once."""
+        gate = cls()
+        gate.opened.set()
+        return gate
 
     async def __call__(self, request: FunctionRequest) -> bytes:
         self.inside += 1
@@ -186,3 +193,13 @@ async def test_many_calls_leave_every_place_free(make_rig: MakeRig, concurrency:
     (pool,) = rig.agent.pool
     assert len(pool.idle) == pool.live
     assert not any(pool.levels[1:])
+
+
+@pytest.mark.both_loops
+async def test_a_function_that_accepts_few_connections_at_a_time_gets_the_others_later(make_rig: MakeRig) -> None:
+    rig = await make_rig(gate=http_stream(Gate.open(), backlog=1))
+    function = a_function("gate", concurrency=50)
+    bodies = [b"%d" % number for number in range(50)]
+    sinks = await asyncio.gather(*(rig.ask(function, body=body) for body in bodies))
+    assert [sink.outcome for sink in sinks] == bodies
+    assert rig.executor.made == 1

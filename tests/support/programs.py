@@ -57,24 +57,28 @@ async def hang(_request: FunctionRequest) -> bytes:
     return b""
 
 
-def listening_socket(folder: Path, name: str) -> socket.socket:
+def listening_socket(folder: Path, name: str, *, backlog: int = 100) -> socket.socket:
     """A listening Unix socket; pytest's folders have longer names than such a socket may have."""
     fd = os.open(folder, os.O_PATH)
     try:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(f"/proc/self/fd/{fd}/{name}")
-        listener.listen(100)
+        listener.listen(backlog)
     finally:
         os.close(fd)
     return listener
 
 
-def http_stream(handler: Handler, *, pieces: int = 1) -> Program:
+def http_stream(handler: Handler, *, pieces: int = 1, backlog: int = 100) -> Program:
     """A function of Fn's contract: listens under another name, then links to it; answers in so many pieces."""
-    return on_socket(lambda reader, writer, connection: _serve(reader, writer, handler, connection, pieces))
+    return on_socket(
+        lambda reader, writer, connection: _serve(reader, writer, handler, connection, pieces), backlog=backlog
+    )
 
 
-def on_socket(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]) -> Program:
+def on_socket(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]], *, backlog: int = 100
+) -> Program:
     """A function of Fn's contract that does what it likes with its connections, which are counted from 1."""
 
     async def program(process: Process) -> None:
@@ -98,8 +102,8 @@ def on_socket(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter, int],
                 writer.transport.abort() if is_ending else writer.close()
 
         is_ending = False
-        listener = listening_socket(process.socket_dir, PHONY_NAME)
-        server = await asyncio.start_unix_server(connected, sock=listener, start_serving=False)
+        listener = listening_socket(process.socket_dir, PHONY_NAME, backlog=backlog)
+        server = await asyncio.start_unix_server(connected, sock=listener, start_serving=False, backlog=backlog)
         try:
             await server.start_serving()
             (process.socket_dir / SOCKET_NAME).symlink_to(PHONY_NAME)

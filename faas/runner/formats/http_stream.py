@@ -28,7 +28,7 @@ from faas.errors import (
 )
 from faas.runner.formats.base import SOCKET_DIR_IN_CONTAINER
 from faas.runner.formats.http_channel import HttpChannel
-from faas.runner.formats.socket_watch import SocketWatch, listens, open_socket
+from faas.runner.formats.socket_watch import SocketWatch, connected_socket, listens
 from faas.wire.headers import HOP_BY_HOP, canonical_name
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class HttpStreamFormat:
                 is_peer_alive=lambda: listens(socket_dir, SOCKET_NAME),
             )
 
-        with open_socket(socket_dir, SOCKET_NAME) as path:
-            _, channel = await asyncio.get_running_loop().create_unix_connection(new_channel, path)
+        connection = await connected_socket(socket_dir, SOCKET_NAME)
+        _, channel = await asyncio.get_running_loop().create_unix_connection(new_channel, sock=connection)
         return channel
 
     # --- Codec

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["SocketWatch", "listens", "open_socket"]
+__all__ = ["SocketWatch", "connected_socket", "listens", "open_socket"]
+
+FULL_LINE_PAUSE_S = 0.005
+"""Until a connection is tried again that the function has no room for."""
 
 _IN_CREATE = 0x100
 _IN_MOVED_TO = 0x80
@@ -96,6 +99,28 @@ def open_socket(folder: Path, name: str) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)
+
+
+async def connected_socket(folder: Path, name: str) -> socket.socket:
+    """A connection to the socket, as a socket that does not block; waits while the function's line is full.
+
+    An event loop would not wait: a socket that does not block is refused then (unix(7), EAGAIN), which uvloop tells as
+    an error, and asyncio takes for a connection. Raises `OSError`, `StartFailedError`.
+    """
+    while True:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.setblocking(False)
+            with open_socket(folder, name) as path:
+                connection.connect(path)
+        except BlockingIOError:
+            connection.close()
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+        await asyncio.sleep(FULL_LINE_PAUSE_S)
 
 
 def listens(folder: Path, name: str) -> bool:
