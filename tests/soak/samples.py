@@ -22,6 +22,12 @@ MAX_RSS_GROWTH_MIB = 3.0
 MAX_THREADS_MORE = (os.cpu_count() or 1) + 4
 """Python's pool of threads for blocking work grows to this by and by, and not further."""
 
+MAX_SOCKETS_MORE = 16
+"""Connections to the engine, one for each of the executor's threads, are kept when they were once needed together."""
+
+MAX_FDS_MORE = MAX_SOCKETS_MORE + 16
+"""So are connections to the database, which have three files each. A call in a hundred that leaks one is 200."""
+
 SETTLE_TIMEOUT_S = 30.0
 
 
@@ -38,7 +44,12 @@ class Sample:
 
     def leaks_since(self, before: Sample) -> list[str]:
         """What there is more of than before, beyond what varies by itself; empty when nothing leaked."""
-        allowed = {"rss_mib": MAX_RSS_GROWTH_MIB, "threads": MAX_THREADS_MORE}
+        allowed = {
+            "rss_mib": MAX_RSS_GROWTH_MIB,
+            "threads": MAX_THREADS_MORE,
+            "sockets": MAX_SOCKETS_MORE,
+            "fds": MAX_FDS_MORE,
+        }
         earlier = asdict(before)
         return [
             f"{name}: {earlier[name]:g} -> {value:g}"
