@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -87,6 +88,8 @@ class HttpConnection(asyncio.Protocol):
         self._known_heads: KnownHeads = {} if known_heads is None else known_heads
         self._is_peer_alive = is_peer_alive
         self._transport: asyncio.Transport | None = None
+        self._input: select.poll | None = None
+        """Of a socket: whether anything is to be read."""
         self._parser = httptools.HttpResponseParser(self)
         self._can_write: asyncio.Future[None] | None = None
         self._is_paused = False
@@ -106,8 +109,14 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether a request can begin now."""
-        return self._transport is not None and self._receiver is None and not self._transport.is_closing()
+        """Whether a request can begin now.
+
+        The kernel is asked, too: what the peer has sent of its own accord would be taken for the next answer, and it
+        may have hung up, and the event loop has heard of neither yet.
+        """
+        if self._transport is None or self._receiver is not None or self._transport.is_closing():
+            return False
+        return self._input is None or not self._input.poll(0)
 
     def send(self, receiver: ResponseReceiver, request: bytes) -> None:
         """Send a request's head, with as much of its body as is at hand; the answer goes to the receiver."""
@@ -155,6 +164,10 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; asyncio calls this."""
         self._transport = cast("asyncio.Transport", transport)
+        connected = transport.get_extra_info("socket")
+        if connected is not None:
+            self._input = select.poll()
+            self._input.register(connected.fileno(), select.POLLIN | select.POLLRDHUP)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand it on; asyncio calls this."""

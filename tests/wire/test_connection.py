@@ -460,6 +460,21 @@ async def test_a_real_peer_answers_and_hangs_up(
 
 
 @pytest.mark.both_loops
+@pytest.mark.parametrize("is_talking", [True, False])
+async def test_what_a_peer_did_between_two_answers_is_known_before_the_event_loop_tells(
+    connection: HttpConnection, ends: tuple[socket.socket, socket.socket], is_talking: bool
+) -> None:
+    ours, theirs = ends
+    await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
+    assert connection.is_usable
+    if is_talking:
+        theirs.send(SMALL)  # nobody asked; the next request's answer it is not
+    else:
+        theirs.close()
+    assert not connection.is_usable
+
+
+@pytest.mark.both_loops
 async def test_a_real_peer_that_does_not_read_makes_drain_wait(
     connection: HttpConnection, ends: tuple[socket.socket, socket.socket]
 ) -> None:
