@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
@@ -53,6 +54,8 @@ class ColdRun:
         self._keeper = keeper
         self._call = ColdCall(invocation, max_response_bytes=max_response_bytes, max_log_bytes=max_log_bytes)
         self._container: Container | None = None
+        self._opening: asyncio.Timeout | None = None
+        """Without a time; what ends it is the stop of the call."""
 
     async def run(self) -> FaasError | None:
         """Run the call; returns why there is no answer. No container is alive afterwards."""
@@ -79,7 +82,7 @@ class ColdRun:
     async def _run(self) -> None:
         invocation = self._invocation
         timings = invocation.launch = LaunchTimings()
-        container, stdio = await self._launcher.open_cold(invocation, timings, self._call)
+        container, stdio = await self._open(timings)
         self._container = container
         self._keeper.containers.add(container.id)
         try:
@@ -87,6 +90,21 @@ class ColdRun:
         finally:
             stdio.close()
             await self._keeper.give_up(container, is_dead=invocation.exit_code is not None)
+
+    async def _open(self, timings: LaunchTimings) -> tuple[Container, Stdio]:
+        """A started container, unless the call is stopped meanwhile: a pull can take minutes."""
+        invocation = self._invocation
+        if invocation.stop is not None:
+            raise invocation.stop
+        try:
+            async with asyncio.timeout(None) as self._opening:
+                return await self._launcher.open_cold(invocation, timings, self._call)
+        except TimeoutError:
+            if invocation.stop is None:
+                raise
+            raise invocation.stop from None
+        finally:
+            self._opening = None
 
     async def _attend(self, container: Container, stdio: Stdio) -> None:
         """Be with the call until its process has ended; raises what that end means."""
@@ -111,9 +129,11 @@ class ColdRun:
     """What is passed on is a complete answer: its function can't fall silent any more."""
 
     def stop_call(self, error: FaasError) -> None:
-        """Kill the container, which may not be made yet; `run` sees the end, and tells `invocation.stop`."""
+        """Kill the container, or break off its making; `run` sees the end, and tells `invocation.stop`."""
         if self._container is not None:
             self._keeper.kill_soon(self._container)
+        elif self._opening is not None:
+            self._opening.reschedule(0)
 
     def pause_answer(self) -> None:
         """The answer is passed on at the sink's own pace."""

@@ -134,16 +134,16 @@ async def test_a_container_that_cannot_be_made_fails_its_call_and_leaves_nothing
     assert (await rig.ask(a_cold_function("cat"))).outcome == b"hello"
 
 
-@pytest.mark.parametrize("verb", ["resolve_image", "create", "attach"])
-async def test_a_call_stopped_before_its_container_runs_never_runs(make_rig: MakeRig, verb: str) -> None:
+@pytest.mark.parametrize("verb", ["resolve_image", "create", "attach", "start"])
+async def test_a_call_whose_container_is_being_made_ends_at_once_and_never_runs(make_rig: MakeRig, verb: str) -> None:
     rig = await make_rig(cat=cat)
     with rig.executor.hold(verb):
         invocation, sink = rig.call(a_cold_function("cat"))
         await wait_until(lambda: rig.executor.verbs[verb])
         rig.agent.stop(invocation, CallCancelledError())
-    await sink.ended.wait()
+        await asyncio.wait_for(sink.ended.wait(), 5)
     assert sink.outcome == "cancelled"
-    assert rig.executor.verbs["start"] == 0
+    assert sink.live_at_end == 0
     await rig.settled()
     assert repr(rig.executor) == "<InProcessExecutor empty>"
 
@@ -153,7 +153,7 @@ async def test_a_call_stopped_before_its_task_began_never_runs(make_rig: MakeRig
     invocation, sink = rig.call(a_cold_function("cat"))
     rig.agent.stop(invocation, CallCancelledError())
     await sink.ended.wait()
-    assert (sink.outcome, rig.executor.verbs["start"]) == ("cancelled", 0)
+    assert (sink.outcome, rig.executor.made) == ("cancelled", 0)
 
 
 async def test_a_running_call_is_stopped_by_killing_its_container(make_rig: MakeRig) -> None:
