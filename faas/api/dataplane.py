@@ -26,8 +26,8 @@ from faas.api.exchange import Exchange
 from faas.api.request_head import RepeatedRequest, RequestHead
 from faas.errors import HeadersTooLargeError, InternalError, InvalidRequestError, RequestTimeoutError
 from faas.tasks import TaskSet
-from faas.wire.hangup import has_hung_up
 from faas.wire.headers import canonical_name
+from faas.wire.peer import has_hung_up
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

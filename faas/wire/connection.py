@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from faas.errors import FaasError, InternalError, ProtocolViolationError, ResponseTooLargeError
+from faas.wire.peer import is_dying
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,8 +68,6 @@ class HttpConnection(asyncio.Protocol):
 
     `max_header_bytes` bounds the answer's header block. `decode` turns the head that came into the one that the
     receiver gets, and may raise `FaasError` to refuse it; what it makes of a head depends on that head alone.
-    `is_peer_alive` is asked when the peer hangs up on a body whose end was not to be told otherwise: the end of a
-    process that died looks the same.
 
     A function's answers mostly begin with the same bytes. `known_heads`, which connections with the same `decode` may
     share, remembers what short ones were parsed to: an answer that comes in one piece with such a head passes the
@@ -76,23 +75,18 @@ class HttpConnection(asyncio.Protocol):
     """
 
     def __init__(
-        self,
-        *,
-        max_header_bytes: int,
-        decode: Decode | None = None,
-        known_heads: KnownHeads | None = None,
-        is_peer_alive: Callable[[], bool] = lambda: True,
+        self, *, max_header_bytes: int, decode: Decode | None = None, known_heads: KnownHeads | None = None
     ) -> None:
         self._max_header_bytes = max_header_bytes
         self._decode = decode
         self._known_heads: KnownHeads = {} if known_heads is None else known_heads
-        self._is_peer_alive = is_peer_alive
         self._transport: asyncio.Transport | None = None
         self._input: select.poll | None = None
         """Of a socket: whether anything is to be read."""
         self._parser = httptools.HttpResponseParser(self)
         self._can_write: asyncio.Future[None] | None = None
         self._is_paused = False
+        self._is_peer_dying = False
         # Per answer.
         self._receiver: ResponseReceiver | None = None
         self._status = 0
@@ -237,7 +231,9 @@ class HttpConnection(asyncio.Protocol):
             self._known_heads[head] = (self._status, self._headers, self._content_length)
 
     def eof_received(self) -> None:
-        """Let asyncio close the transport; `connection_lost` decides what it means."""
+        """Let asyncio close the transport; `connection_lost` decides what it means. asyncio calls this."""
+        if self._receiver is not None and self._is_body_until_close and self._transport is not None:
+            self._is_peer_dying = is_dying(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Settle what was under way; asyncio calls this."""
@@ -246,8 +242,7 @@ class HttpConnection(asyncio.Protocol):
             self._can_write.set_result(None)
             self._can_write = None
         if self._receiver is not None:
-            is_body_until_close = not self._in_head and self._content_length is None and not self._is_chunked
-            if is_body_until_close and exc is None and self._is_peer_alive():
+            if self._is_body_until_close and exc is None and not self._is_peer_dying:
                 self._finish(is_reusable=False)
             else:
                 self._fail(ProtocolViolationError("error receiving function response: the connection was closed"))
@@ -316,6 +311,10 @@ class HttpConnection(asyncio.Protocol):
         if not self._is_complete:
             self._is_complete = True
             self._keep_alive = self._keep_alive and self._parser.should_keep_alive()
+
+    @property
+    def _is_body_until_close(self) -> bool:
+        return not self._in_head and self._content_length is None and not self._is_chunked
 
     def _header_block_size(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self._headers)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from faas.errors import FaasError, ProtocolViolationError, ResponseTooLargeError
+from faas.wire import connection as connection_module
 from faas.wire.connection import HttpConnection
 from tests.support.waiting import wait_until
 
@@ -52,6 +53,8 @@ class Wire(asyncio.Transport):
 
     def lose(self, error: Exception | None = None) -> None:
         """The peer hangs up."""
+        if error is None:
+            self.connection.eof_received()
         self.is_closed = True
         self.connection.connection_lost(error)
 
@@ -187,8 +190,8 @@ def test_a_body_may_last_until_the_peer_hangs_up(wire: Wire) -> None:
     assert reader.content_length is None
 
 
-def test_a_body_until_the_end_fails_when_the_peer_has_died() -> None:
-    wire = Wire(HttpConnection(max_header_bytes=LIMIT, is_peer_alive=lambda: False))
+def test_a_body_until_the_end_fails_when_the_peer_is_dying(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "is_dying", lambda _transport: True)
     reader = asked(wire, b"HTTP/1.1 200 OK\r\n\r\nhello")
     wire.lose()
     assert reader.end == "failed"

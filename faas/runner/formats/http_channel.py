@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 from faas.wire.connection import HttpConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from faas.runner.invocation import Invocation
     from faas.wire.connection import KnownHeads, ResponseReceiver
     from faas.wire.headers import Headers
@@ -31,17 +29,10 @@ class Codec(Protocol):
 
 
 class HttpChannel(HttpConnection):
-    """One connection to one container; see `HttpConnection` for the options."""
+    """One connection to one container."""
 
-    def __init__(
-        self, codec: Codec, *, max_header_bytes: int, is_peer_alive: Callable[[], bool] = lambda: True
-    ) -> None:
-        super().__init__(
-            max_header_bytes=max_header_bytes,
-            decode=codec.decode,
-            known_heads=codec.known_heads,
-            is_peer_alive=is_peer_alive,
-        )
+    def __init__(self, codec: Codec, *, max_header_bytes: int) -> None:
+        super().__init__(max_header_bytes=max_header_bytes, decode=codec.decode, known_heads=codec.known_heads)
         self._encode = codec.encode
         self._is_request_chunked = False
 

@@ -28,7 +28,7 @@ from faas.errors import (
 )
 from faas.runner.formats.base import SOCKET_DIR_IN_CONTAINER
 from faas.runner.formats.http_channel import HttpChannel
-from faas.runner.formats.socket_watch import SocketWatch, connected_socket, listens
+from faas.runner.formats.socket_watch import SocketWatch, connected_socket
 from faas.wire.headers import HOP_BY_HOP, canonical_name
 
 if TYPE_CHECKING:
@@ -101,15 +101,10 @@ class HttpStreamFormat:
             raise ProtocolViolationError(f"the function no longer listens on its socket ({error})") from error
 
     async def _connect(self, socket_dir: Path) -> Channel:
-        def new_channel() -> HttpChannel:
-            return HttpChannel(
-                self,
-                max_header_bytes=self._max_header_bytes,
-                is_peer_alive=lambda: listens(socket_dir, SOCKET_NAME),
-            )
-
         connection = await connected_socket(socket_dir, SOCKET_NAME)
-        _, channel = await asyncio.get_running_loop().create_unix_connection(new_channel, sock=connection)
+        _, channel = await asyncio.get_running_loop().create_unix_connection(
+            lambda: HttpChannel(self, max_header_bytes=self._max_header_bytes), sock=connection
+        )
         return channel
 
     # --- Codec

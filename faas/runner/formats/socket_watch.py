@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["SocketWatch", "connected_socket", "listens", "open_socket"]
+__all__ = ["SocketWatch", "connected_socket", "open_socket"]
 
 FULL_LINE_PAUSE_S = 0.005
 """Until a connection is tried again that the function has no room for."""
@@ -121,19 +121,6 @@ async def connected_socket(folder: Path, name: str) -> socket.socket:
         else:
             return connection
         await asyncio.sleep(FULL_LINE_PAUSE_S)
-
-
-def listens(folder: Path, name: str) -> bool:
-    """Whether a process takes connections on that socket; one that dies ceases to before its connections end."""
-    try:
-        with open_socket(folder, name) as path, socket.socket(socket.AF_UNIX) as probe:
-            probe.setblocking(False)
-            probe.connect(path)
-    except BlockingIOError:
-        return True  # more wait to be accepted than it lets wait (unix(7))
-    except (OSError, StartFailedError):
-        return False
-    return True
 
 
 def _open_entry(folder_fd: int, name: str) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from faas.errors import StartFailedError
-from faas.runner.formats.socket_watch import SocketWatch, listens, open_socket
+from faas.runner.formats.socket_watch import SocketWatch, open_socket
 from tests.support.programs import listening_socket
 
 if TYPE_CHECKING:
@@ -141,24 +140,3 @@ async def test_a_folder_that_became_a_link_is_refused(folder: Path, tmp_path: Pa
     link.symlink_to(folder)
     with pytest.raises(OSError), open_socket(link, NAME):  # noqa: PT011 - which one differs between kernels
         pass
-
-
-async def test_a_socket_is_listened_to_until_its_process_lets_go_of_it(folder: Path, listener: socket.socket) -> None:
-    assert not listens(folder, NAME)
-    (folder / NAME).symlink_to("phony.sock")
-    assert listens(folder, NAME)
-    listener.close()
-    assert not listens(folder, NAME)
-
-
-async def test_a_process_that_is_slow_to_accept_still_listens(folder: Path, listener: socket.socket) -> None:
-    (folder / NAME).symlink_to("phony.sock")
-    listener.listen(0)
-    with ExitStack() as waiting:
-        with suppress(BlockingIOError):
-            while True:
-                client = waiting.enter_context(socket.socket(socket.AF_UNIX))
-                client.setblocking(False)
-                with open_socket(folder, NAME) as path:
-                    client.connect(path)
-        assert listens(folder, NAME)
