@@ -131,6 +131,12 @@ def misfit(shared_app: App) -> str:
 
 
 @pytest.fixture(scope="session")
+def stream(shared_app: App) -> str:
+    """A hot function that answers the size and checksum of its body, or as many bytes as it is asked for."""
+    return shared_app.deploy("/stream", "stream", idle_timeout=600)
+
+
+@pytest.fixture(scope="session")
 def stdio_echo(shared_app: App) -> str:
     """A hot function on standard input and output that answers its body."""
     return shared_app.deploy("/stdio-echo", "stdio-echo", idle_timeout=600)

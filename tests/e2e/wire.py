@@ -78,6 +78,19 @@ class Wire:
             body = b"" if to_head or head.status in (204, 304) else await self._body(head)
         return Answer(status=head.status, headers=head.headers, body=body)
 
+    async def take(self, count: int) -> bytes:
+        """So many bytes of an answer, as they are on the wire."""
+        async with asyncio.timeout(TIMEOUT_S):
+            return await self.reader.readexactly(count)
+
+    async def ends_cleanly(self) -> bool:
+        """Whether the next answer ends as its head says it would; an error is an answer, too."""
+        try:
+            await self.answer()
+        except (asyncio.IncompleteReadError, ConnectionError, ValueError):
+            return False
+        return True
+
     async def is_closed(self) -> bool:
         """Whether the node closes the connection without a further byte."""
         async with asyncio.timeout(TIMEOUT_S):

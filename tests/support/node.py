@@ -161,6 +161,13 @@ class NodeProcess:
             answer: dict[str, int] = api.get("/stats").json()
         return answer
 
+    def busy_containers(self) -> int:
+        """How many hot containers run a call, not counting one that waits for its container."""
+        with self.api() as api:
+            found = re.search(r'^faas_containers\{state="busy"\} (\S+)$', api.get("/metrics").text, re.MULTILINE)
+        assert found
+        return round(float(found[1]))
+
     def record(self, call_id: str, *, wait_s: float = 0) -> dict[str, Any]:
         """A call's record, after its end when that comes within `wait_s`."""
         with self.api() as api:

@@ -66,7 +66,9 @@ class Call:
 
 async def _read_exactly(reader: asyncio.StreamReader, size: int, take: Callable[[bytes], None]) -> None:
     while size:
-        piece = await reader.readexactly(min(size, PIECE_BYTES))
+        piece = await reader.read(min(size, PIECE_BYTES))
+        if not piece:
+            raise asyncio.IncompleteReadError(b"", size)
         size -= len(piece)
         take(piece)
 
@@ -138,6 +140,43 @@ async def chunked(call: Call) -> None:
 async def sse(call: Call) -> None:
     """Answer X-Chunks (3) server-sent events, X-Delay-Ms (100) apart."""
     await _stream(call, "text/event-stream", "id: {0}\ndata: event {0}\n\n")
+
+
+@mode
+async def relay(call: Call) -> None:
+    """Answer the body in chunks, each piece as soon as it is here."""
+    await call.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await call.body_pieces(lambda piece: call.writer.write(b"%x\r\n%b\r\n" % (len(piece), piece)))
+    await call.write(b"0\r\n\r\n")
+
+
+@mode
+async def trailers(call: Call) -> None:
+    """Answer a chunk and two trailers."""
+    await call.skip_body()
+    await call.write(
+        b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"5\r\nhello\r\n0\r\nX-Sum: 1\r\nFn-Http-H-X-Sum: 1\r\n\r\n"
+    )
+
+
+@mode
+async def interim(call: Call) -> None:
+    """Send two informational answers, and then the answer, the last one's head in two pieces."""
+    await call.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await call.skip_body()
+    await call.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+    await call.write(b"HTTP/1.1 200 OK\r\nContent-")
+    await asyncio.sleep(0.05)
+    await call.write(b"Length: 5\r\n\r\nhello")
+
+
+@mode
+async def until_close(call: Call) -> None:
+    """Answer with a body that lasts until the end of the connection."""
+    await call.skip_body()
+    await call.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
+    call.writer.close()
 
 
 @mode
@@ -273,6 +312,13 @@ async def short_body(call: Call) -> None:
 
 
 @mode
+async def long_body(call: Call) -> None:
+    """Promise 5 bytes, send more."""
+    await call.skip_body()
+    await call.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, and more")
+
+
+@mode
 async def two_answers(call: Call) -> None:
     """Answer twice: whoever uses the connection next would get another call's answer."""
     await call.skip_body()
@@ -313,9 +359,14 @@ async def exit_midcall(call: Call) -> None:
 
 @mode
 async def exit_midbody(call: Call) -> None:
-    """Exit with X-Code (3) after half of the answer."""
+    """Exit with X-Code (3) after half of the answer, whose end X-Framing was to tell: length, chunked, or close."""
     await call.skip_body()
-    await call.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+    framing, body = {
+        "length": (b"Content-Length: 10\r\n", b"hello"),
+        "chunked": (b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n"),
+        "close": (b"", b"hello"),
+    }[call.header("x-framing", "length")]
+    await call.write(b"HTTP/1.1 200 OK\r\n%b\r\n%b" % (framing, body))
     _exit(int(call.header("x-code", "3")))
 
 
