@@ -120,6 +120,8 @@ class FaasProtocol(HttpToolsProtocol):
         self._repeated: RepeatedRequest | None = None
         """The latest request that the client may send once more."""
         self._last_data = 0.0
+        self._unsent_bytes = 0
+        """Of a connection that is closing, when it was looked at last."""
         self._default_headers: object = None
         self._default_head = b""
 
@@ -283,7 +285,10 @@ class FaasProtocol(HttpToolsProtocol):
     def close_if_stalled(self, now: float) -> None:
         """Close when the client is silent in the middle of a request, or too long between two (`now` is loop time)."""
         silent_s = now - self._last_data
-        if silent_s < self.plane.request_read_timeout_s or self.transport.is_closing():
+        if self.transport.is_closing():
+            self._abort_if_unread(now)
+            return
+        if silent_s < self.plane.request_read_timeout_s:
             return
         exchange = self._exchange()
         if self._is_in_head:
@@ -295,6 +300,14 @@ class FaasProtocol(HttpToolsProtocol):
             self.cut()
         else:
             self._close_if_idle(silent_s)
+
+    def _abort_if_unread(self, now: float) -> None:
+        """The last of an answer does not wait for ever for a client that takes none of it."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent_bytes:
+            self._unsent_bytes, self._last_data = unsent, now
+        elif now - self._last_data >= self.plane.request_read_timeout_s:
+            self.transport.abort()
 
     def _close_if_idle(self, silent_s: float) -> None:
         cycle: Any = self.cycle

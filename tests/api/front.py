@@ -179,6 +179,11 @@ async def flood(request: FunctionRequest) -> bytes:
     return answer(b"x" * (int(request.body) * MIB))
 
 
+async def packet(_request: FunctionRequest) -> bytes:
+    """As much as one read brings."""
+    return answer(b"x" * 200_000)
+
+
 async def shown(request: FunctionRequest) -> bytes:
     """What the function was sent, without what differs in each call."""
     lines = [line for line in request.head.split(b"\r\n") if not line.startswith((b"Fn-Call-Id", b"Fn-Deadline"))]
@@ -189,7 +194,7 @@ async def chunked(request: FunctionRequest) -> bytes:
     return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n"
 
 
-PROGRAMS = {"echo": echo, "hang": hang, "flood": flood, "chunked": chunked, "shown": shown}
+PROGRAMS = {"echo": echo, "hang": hang, "flood": flood, "packet": packet, "chunked": chunked, "shown": shown}
 LIMITS = {
     "max_header_bytes": 2000,
     "max_request_bytes": 4 * MIB,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +97,20 @@ async def test_an_answer_begins_slowly_when_the_one_before_it_is_not_yet_read(fr
         await asyncio.sleep(0.2)
         assert connection.transport.get_write_buffer_size() < 8 * MIB
     assert [len((await client.answer()).body) // MIB for _ in range(4)] == [6, 20, 20, 20]
+
+
+@pytest.mark.both_loops
+async def test_the_last_of_an_answer_does_not_wait_for_ever_for_a_client_that_does_not_read(front: Front) -> None:
+    client = await front.client()
+    with client.is_slow():
+        await wait_until(lambda: [one for one in front.plane.connections if one.flow])
+        (connection,) = front.plane.connections
+        # Less than an answer of one packet fits into the kernel's buffers, so that the function is through with it.
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.send("GET /r/demo/packet HTTP/1.1|Host: here|Connection: close")
+        await wait_until(lambda: connection.transport.is_closing() and connection.transport.get_write_buffer_size())
+        assert not front.running
+        await wait_until(lambda: not front.plane.connections)
 
 
 @pytest.mark.both_loops
