@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from faas.errors import FaasError
     from faas.models import Call, CallRequest
-    from faas.runner.agent import Agent
     from faas.runner.functions import Function, FunctionTable
+    from faas.runner.supervisor import Supervisor
 
 __all__ = ["DataPlane", "FaasProtocol"]
 
@@ -61,7 +61,7 @@ class DataPlane:
     def __init__(
         self,
         table: FunctionTable,
-        agent: Agent,
+        agent: Supervisor,
         submit: Callable[[Function, CallRequest], Awaitable[Call]],
         *,
         max_header_bytes: int,

@@ -21,13 +21,13 @@ from faas.errors import (
     FunctionFailedError,
     KilledError,
     NoCapacityError,
-    ProtocolViolationError,
     ShuttingDownError,
 )
 from faas.runner.cold import ColdRun
-from faas.runner.invocation import State
+from faas.runner.invocation import Invocation, State
 from faas.runner.keeper import Keeper
 from faas.runner.pool import Pool
+from faas.runner.supervisor import OPEN_S, SWEEP_S, Supervisor, send_body
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -35,19 +35,14 @@ if TYPE_CHECKING:
 
     from faas.metrics import Metrics
     from faas.runner.capacity import Capacity, Reservation
-    from faas.runner.invocation import Invocation
+    from faas.runner.container import HotContainer
+    from faas.runner.function_pool import PlaceSeeker
     from faas.runner.launcher import Launcher
     from faas.runner.slot import Slot
 
 __all__ = ["Agent", "AgentOptions"]
 
 logger = logging.getLogger(__name__)
-
-SWEEP_S = 0.1
-"""How often running calls, calls in line and idle containers are looked at; their time limits are that exact."""
-
-OPEN_S = 1.0
-"""How long a container may take to accept a connection."""
 
 CLOSE_S = 10.0
 """How long closing waits, at least, for containers to end; what is left then is the next boot's to remove."""
@@ -64,11 +59,8 @@ class AgentOptions:
     max_log_bytes: int
 
 
-class Agent:
-    """The supervisor of all calls and containers of one node.
-
-    `observe` is called once for every call that ended, before its sink hears of the end.
-    """
+class Agent(Supervisor):
+    """The supervisor of all calls and containers of one node."""
 
     def __init__(
         self,
@@ -79,12 +71,13 @@ class Agent:
         metrics: Metrics,
         observe: Callable[[Invocation], None],
     ) -> None:
+        super().__init__(observe)
         self._launcher = launcher
         self._options = options
-        self._observe = observe
         self._tasks = TaskSet("agent")
         self._is_closing = False
-        self._all_ended = asyncio.Event()
+        self.refuse_other: Callable[[PlaceSeeker, FaasError], None] = lambda _seeker, _error: None
+        """Hears that there is nothing for something in line that is no call of this process."""
         self.keeper = Keeper(
             launcher,
             self,
@@ -96,9 +89,6 @@ class Agent:
         self.pool = self.keeper.pool = Pool(
             capacity, self.keeper, self, max_waiting=options.max_waiting, on_evicted=metrics.container_evicted
         )
-        self.running: dict[str, Invocation] = {}
-        """Every call that has not ended, waiting ones too, by id."""
-        self.completed = 0
 
     def __repr__(self) -> str:
         return f"<Agent {len(self.running)} calls, {len(self.keeper.containers)} containers, {self.pool!r}>"
@@ -119,41 +109,12 @@ class Agent:
         except NoCapacityError as error:
             self._end(invocation, error)
 
-    def stop(self, invocation: Invocation, error: FaasError) -> None:
-        """End a call from outside: its container is killed, then its sink gets the error. Idempotent."""
-        if invocation.state is State.ENDED or invocation.stop is not None:
-            return
-        invocation.stop = error
-        if invocation.runner is not None:
-            invocation.runner.stop_call(error)
-        elif self.pool.withdraw(invocation):
-            self._end(invocation, error)
-
     async def sweep_forever(self) -> None:
         """Look after all time limits: of calls that run, of calls in line, of idle containers."""
         while True:
             await asyncio.sleep(SWEEP_S)
             self.stop_late()
             self.pool.sweep()
-
-    def stop_late(self) -> None:
-        """Stop the calls that run longer than they may.
-
-        Looking at all of them ten times a second costs less than setting and cancelling a timer for each call.
-        """
-        now = monotonic()
-        late = [call for call in self.running.values() if call.deadline and now > call.deadline]
-        for invocation in late:
-            self.stop(invocation, CallTimeoutError())
-        silent = [call for call in self.running.values() if call.function.stream_idle_s and call.is_silent(now)]
-        for invocation in silent:
-            self.stop(
-                invocation,
-                CallTimeoutError(
-                    f"Timed out: the function sent nothing for {invocation.function.stream_idle_s} s in the middle of"
-                    " its answer (stream_idle_s)"
-                ),
-            )
 
     async def close(self, grace_s: float) -> int:
         """Take no more calls, wait for those that run, kill what is left; returns how many were killed."""
@@ -163,11 +124,9 @@ class Agent:
             if invocation.runner is None and invocation.state is State.WAITING:
                 self.stop(invocation, ShuttingDownError())
         self.keeper.close()
-        if self.running:
-            self._all_ended.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
-                    await self._all_ended.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self.all_ended()
         left = list(self.running.values())
         for invocation in left:
             self.stop(invocation, KilledError("This node is shutting down; the call was killed"))
@@ -180,7 +139,7 @@ class Agent:
 
     # --- SlotOwner: the slots of hot containers tell
 
-    def call_answered(self, slot: Slot, invocation: Invocation, *, is_reusable: bool) -> None:
+    def call_answered(self, slot: Slot[HotContainer], invocation: Invocation, *, is_reusable: bool) -> None:
         """The answer of a call is complete."""
         invocation.runner = None
         if is_reusable and invocation.stream is None:
@@ -194,7 +153,7 @@ class Agent:
             self.pool.stop(slot.container)
         self._end(invocation, None)
 
-    def call_broke(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
+    def call_broke(self, slot: Slot[HotContainer], invocation: Invocation, error: FaasError) -> None:
         """A call got no complete answer."""
         if isinstance(error, FunctionFailedError | CallTimeoutError):
             # Fn's contract: the function said so itself, with 502 or 504, and may go on.
@@ -206,15 +165,15 @@ class Agent:
             error = KilledError(slot.container.end_reason)
         self._tasks.spawn(self._fail(slot, invocation, error), name=f"broke/{invocation.id}")
 
-    def needs_opening(self, slot: Slot, invocation: Invocation) -> None:
+    def needs_opening(self, slot: Slot[HotContainer], invocation: Invocation) -> None:
         """The call can't begin before a channel is opened."""
         self._tasks.spawn(self._open(slot, invocation), name=f"open/{invocation.id}")
 
-    def body_streams(self, slot: Slot, invocation: Invocation) -> None:
+    def body_streams(self, slot: Slot[HotContainer], invocation: Invocation) -> None:
         """A call was sent whose body is still arriving."""
-        invocation.body_task = self._tasks.spawn(self._send_body(slot, invocation), name=f"body/{invocation.id}")
+        invocation.body_task = self._tasks.spawn(send_body(slot, invocation), name=f"body/{invocation.id}")
 
-    def stop_hot_call(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
+    def stop_hot_call(self, slot: Slot[HotContainer], invocation: Invocation, error: FaasError) -> None:
         """A running call must end now."""
         # At once: an answer that comes before the task runs would give the container to another call.
         slot.detach()
@@ -230,68 +189,49 @@ class Agent:
         self.pool.drain(container)
         self._tasks.spawn(self._fail(slot, invocation, error), name=f"stop/{invocation.id}")
 
-    def _release(self, slot: Slot) -> None:
+    def _release(self, slot: Slot[HotContainer]) -> None:
         """A call is through with its slot."""
         slot.container.free_slot(slot)
         self.pool.release(slot.container)
 
-    def _leave(self, slot: Slot) -> None:
+    def _leave(self, slot: Slot[HotContainer]) -> None:
         """A call broke off; its container goes on with the others."""
         slot.container.drop_slot(slot)
         self.pool.release(slot.container)
 
     # --- PoolUser: the pool tells
 
-    def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
+    def run_cold(self, invocation: PlaceSeeker, reservation: Reservation) -> None:
         """Run a call in a container of its own."""
+        assert isinstance(invocation, Invocation), "other processes run hot functions only"
         self._tasks.spawn(self._run_cold(invocation, reservation), name=f"cold/{invocation.id}")
 
-    def refuse(self, invocation: Invocation, error: FaasError) -> None:
+    def refuse(self, invocation: PlaceSeeker, error: FaasError) -> None:
         """There is nothing for a waiting call."""
-        self._end(invocation, error)
+        if isinstance(invocation, Invocation):
+            self._end(invocation, error)
+        else:
+            self.refuse_other(invocation, error)
+
+    def _withdraw(self, invocation: Invocation) -> bool:
+        """Take a call out of the line; False when it is not in it."""
+        return self.pool.withdraw(invocation)
 
     # --- the end of a call
 
-    def _end(self, invocation: Invocation, error: FaasError | None) -> None:
-        if invocation.state is State.ENDED:
-            return
-        invocation.state = State.ENDED
-        invocation.ended_at = monotonic()
-        invocation.error = error
-        if invocation.body_task is not None:
-            invocation.body_task.cancel()  # a body may go on arriving, or not, after the answer
-        del self.running[invocation.id]
-        self.completed += 1
-        if not self.running:
-            self._all_ended.set()
-        self._observe(invocation)
-        sink = invocation.sink
-        invocation.forget_request()
-        if error is None:
-            sink.finish(invocation)
-        else:
-            sink.fail(invocation, error)
-
-    async def _fail(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
+    async def _fail(self, slot: Slot[HotContainer], invocation: Invocation, error: FaasError) -> None:
         """End a call that has no answer: find out why, be sure that its container does it no more, then tell."""
-        container = slot.container
-        if invocation.stop is None and isinstance(error, ProtocolViolationError):
-            self.pool.drain(container)
-            error = await self.keeper.diagnose(container, error)
-            if container.running > 1 and not container.ended.done():
-                # It broke this call's answer, and takes no other call; those that it runs may still end well.
-                invocation.runner = None
-                self._leave(slot)
-                self._end(invocation, invocation.stop or error)
-                return
-        await self.keeper.kill(container)
+        error, goes_on = await self.keeper.settle(slot.container, error, is_stopped=invocation.stop is not None)
         invocation.runner = None
-        self.pool.stop(container)
+        if goes_on:
+            self._leave(slot)
+        else:
+            self.pool.stop(slot.container)
         self._end(invocation, invocation.stop or error)
 
     # --- tasks
 
-    async def _open(self, slot: Slot, invocation: Invocation) -> None:
+    async def _open(self, slot: Slot[HotContainer], invocation: Invocation) -> None:
         container = slot.container
         slot.drop_channel()
         try:
@@ -317,21 +257,6 @@ class Agent:
             self._end(invocation, invocation.stop)
         else:
             self.start(invocation, queue_timeout_s=invocation.queue_timeout_s)
-
-    async def _send_body(self, slot: Slot, invocation: Invocation) -> None:
-        if slot.invocation is not invocation:
-            return  # it was stopped before this began
-        stream, channel = invocation.stream, slot.channel
-        assert stream is not None
-        assert channel is not None
-        async for chunk in stream:
-            if slot.invocation is not invocation:
-                return
-            channel.write_body(chunk)
-            await channel.drain()
-        if slot.invocation is invocation:
-            channel.end_body()
-            invocation.stream = None
 
     async def _run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
         run = ColdRun(

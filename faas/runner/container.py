@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from faas.runner.call_log import LogBuffer, share_out
 from faas.runner.executors.base import Pausable
-from faas.runner.invocation import LaunchTimings
+from faas.runner.invocation import Invocation, LaunchTimings
 from faas.runner.slot import Slot
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from faas.runner.formats.base import HotFormat, StdoutReceiver
     from faas.runner.function_pool import FunctionPool
     from faas.runner.functions import Function
-    from faas.runner.invocation import Invocation
     from faas.runner.slot import SlotOwner
 
-__all__ = ["ContainerOwner", "ContainerState", "HotContainer"]
+__all__ = ["ContainerOwner", "ContainerState", "HotContainer", "Loan"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +58,13 @@ class ContainerOwner(Protocol):
         """A container ended by itself."""
 
 
+class Loan(Protocol):
+    """A place that another process uses."""
+
+    def output_received(self, data: bytes) -> None:
+        """The container wrote something that may be about a call there."""
+
+
 class HotContainer:
     """One container that serves many calls, `function.concurrency` at a time; it is the receiver of its own output."""
 
@@ -67,7 +73,7 @@ class HotContainer:
         pool: FunctionPool,
         reservation: Reservation,
         owner: ContainerOwner,
-        slot_owner: SlotOwner,
+        slot_owner: SlotOwner[HotContainer],
         *,
         hot_format: HotFormat,
         max_log_bytes: int,
@@ -92,9 +98,11 @@ class HotContainer:
         self._owner = owner
         self._slot_owner = slot_owner
         self._max_log_bytes = max_log_bytes
-        self.slots: list[Slot] = []
+        self.slots: list[Slot[HotContainer]] = []
         """Those that run a call, and those that are free."""
-        self._free_slots: list[Slot] = []
+        self._free_slots: list[Slot[HotContainer]] = []
+        self.loans: list[Loan] = []
+        """Taken places that are not ours to run calls in."""
         # Set by the launcher, in this order.
         self.socket_dir_or_none: Path | None = None
         self.engine: Container | None = None
@@ -104,7 +112,7 @@ class HotContainer:
         self.opened: asyncio.Future[FaasError | None] = asyncio.get_running_loop().create_future()
         """Done when it has got ready, or will not, with the reason."""
         self._stdout: StdoutReceiver | None = None
-        self._last: Invocation | None = None
+        self._last: Invocation | Loan | None = None
         self.start_log = LogBuffer(max_log_bytes)
         """What was written before the first call; it belongs to that call's log."""
 
@@ -169,11 +177,7 @@ class HotContainer:
 
     # --- calls
 
-    def run(self, invocation: Invocation) -> None:
-        """Run a call; its place is counted in `running` already."""
-        self.take_slot().run(invocation)
-
-    def take_slot(self) -> Slot:
+    def take_slot(self) -> Slot[HotContainer]:
         """A free slot, the one used last if there is any."""
         if self._free_slots:
             return self._free_slots.pop()
@@ -181,11 +185,11 @@ class HotContainer:
         self.slots.append(slot)
         return slot
 
-    def free_slot(self, slot: Slot) -> None:
+    def free_slot(self, slot: Slot[HotContainer]) -> None:
         """A slot can be taken again."""
         self._free_slots.append(slot)
 
-    def drop_slot(self, slot: Slot) -> None:
+    def drop_slot(self, slot: Slot[HotContainer]) -> None:
         """A slot is used no more, because its channel was broken off in the middle of a call: the end of that is
         still to be told, and must not reach another call."""
         self.slots.remove(slot)
@@ -198,6 +202,25 @@ class HotContainer:
         self.calls += 1
         assert self.engine is not None
         invocation.container_id = self.engine.id
+
+    def lend(self, loan: Loan) -> bytes:
+        """Another process uses a place, counted in `running` already; returns what was written before the first call.
+
+        A function that takes one call at a time may serve one connection after the other: it finds only the one that
+        is opened there.
+        """
+        if self.pool.concurrency == 1:
+            for slot in self._free_slots:
+                slot.drop_channel()
+        written = self.start_log.getvalue() if self.calls == 0 else b""
+        self._last = loan
+        self.loans.append(loan)
+        self.calls += 1
+        return written
+
+    def take_back(self, loan: Loan) -> None:
+        """The other process has left the place; to be followed by `Pool.release`, or `Pool.stop`."""
+        self.loans.remove(loan)
 
     def close_channels(self) -> None:
         """Break off all calls; each of them hears of it."""
@@ -216,14 +239,19 @@ class HotContainer:
 
     def stderr_received(self, data: bytes) -> None:
         """Standard error belongs to the call that runs, or that ran last; with several, see `share_out`."""
-        if self._last is None:
+        last = self._last
+        if last is None:
             self.start_log.append(data)
         elif self.running > 1:
             share_out(data, [slot.invocation for slot in self.slots if slot.invocation is not None], self._log_of)
+            for loan in self.loans:
+                loan.output_received(data)
+        elif isinstance(last, Invocation):
+            self._log_of(last).append(data)
         else:
-            self._log_of(self._last).append(data)
+            last.output_received(data)
         if logger.isEnabledFor(logging.DEBUG):
-            _log_user_lines(self.function, self._last, data)
+            _log_user_lines(self.function, last if isinstance(last, Invocation) else None, data)
 
     def _log_of(self, invocation: Invocation) -> LogBuffer:
         if invocation.log is None:

@@ -7,22 +7,47 @@ what is needed, and surplus containers grow old and go.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from faas.runner.container import ContainerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from faas.runner.call_log import LogBuffer
     from faas.runner.container import HotContainer
     from faas.runner.functions import Function
-    from faas.runner.invocation import Invocation
+    from faas.runner.invocation import LaunchTimings
 
-__all__ = ["FunctionPool"]
+__all__ = ["FunctionPool", "Loans", "PlaceSeeker"]
 
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
 """Pauses between attempts to start containers that nobody waits for, when they fail: doubled each time."""
+
+
+class PlaceSeeker(Protocol):
+    """What wants a place in a container, and waits in line for it: a call, or another process on behalf of its own."""
+
+    launch: LaunchTimings | None
+    """Set when a container was made for it."""
+    log: LogBuffer | None
+    """Set when no container got ready, to what was written meanwhile."""
+
+    @property
+    def function(self) -> Function:
+        """Whose container it wants."""
+
+    def run_in(self, container: HotContainer) -> None:
+        """A place, counted already, is its own until `Pool.release`."""
+
+
+class Loans(Protocol):
+    """The places of one function that other processes have."""
+
+    def recall(self) -> bool:
+        """Ask for those back that are not used, because somebody waits; True while an answer is still to come, which
+        ends in `Pool.grow`."""
 
 
 class FunctionPool:
@@ -38,6 +63,7 @@ class FunctionPool:
         "generation",
         "levels",
         "live",
+        "loans",
         "min_warm",
         "short_since",
         "starting",
@@ -56,8 +82,10 @@ class FunctionPool:
         """No level below it holds a container."""
         self.frozen: dict[HotContainer, None] = {}
         """Idle containers that are paused, the one used last at the end."""
-        self.waiting: deque[tuple[Invocation, float]] = deque()
+        self.waiting: deque[tuple[PlaceSeeker, float]] = deque()
         """Calls, with the monotonic deadline of each."""
+        self.loans: Loans | None = None
+        """Set when other processes have, or want, places of its containers."""
         self.starting = 0
         """Containers that are being made or thawed."""
         self.stopping = 0

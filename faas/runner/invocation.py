@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from faas.errors import FaasError
     from faas.models import Usage
     from faas.runner.call_log import LogBuffer
+    from faas.runner.container import HotContainer
     from faas.runner.functions import Function
     from faas.wire.headers import Headers
 
@@ -223,6 +224,10 @@ class Invocation:
         self.error: FaasError | None = None
         self.exit_code: int | None = None
         self.usage: Usage | None = None
+
+    def run_in(self, container: HotContainer) -> None:
+        """A place in a hot container, counted already, is this call's."""
+        container.take_slot().run(self)
 
     def is_silent(self, now: float) -> bool:
         """Whether the function has sent nothing of an answer that it has begun for longer than it may; to be asked

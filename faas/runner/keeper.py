@@ -61,7 +61,7 @@ class Keeper:
     def __init__(
         self,
         launcher: Launcher,
-        slot_owner: SlotOwner,
+        slot_owner: SlotOwner[HotContainer],
         *,
         max_log_bytes: int,
         max_spares: int,
@@ -170,6 +170,21 @@ class Keeper:
     async def kill(self, container: HotContainer) -> None:
         """End a container's process; it is dead when this returns, or the engine refuses."""
         await self._until_done(lambda: self._launcher.kill(container))
+
+    async def settle(self, container: HotContainer, error: FaasError, *, is_stopped: bool) -> tuple[FaasError, bool]:
+        """Find out why a call got no answer, unless it was stopped, and be sure that its container does it no more.
+
+        Returns the error to tell, and whether the container goes on with the other calls that it runs: then only the
+        place is to be left. Until `pool.release` or `pool.stop` the place stays taken.
+        """
+        if not is_stopped and isinstance(error, ProtocolViolationError):
+            self.pool.drain(container)
+            error = await self.diagnose(container, error)
+            if container.running > 1 and not container.ended.done():
+                # It broke this call's answer, and takes no other call; those that it runs may still end well.
+                return error, True
+        await self.kill(container)
+        return error, False
 
     async def diagnose(self, container: HotContainer, error: FaasError) -> FaasError:
         """A better error when the container turns out to have ended."""

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from faas.errors import FaasError
     from faas.runner.capacity import Capacity, Reservation
     from faas.runner.container import HotContainer
+    from faas.runner.function_pool import PlaceSeeker
     from faas.runner.functions import Function
-    from faas.runner.invocation import Invocation, LaunchTimings
+    from faas.runner.invocation import LaunchTimings
 
 __all__ = ["ContainerKeeper", "Pool", "PoolUser"]
 
@@ -63,10 +64,10 @@ class ContainerKeeper(Protocol):
 class PoolUser(Protocol):
     """What the pool tells its owner, the agent; neither may block or fail."""
 
-    def run_cold(self, invocation: Invocation, reservation: Reservation) -> None:
+    def run_cold(self, invocation: PlaceSeeker, reservation: Reservation) -> None:
         """Run a call in a container of its own; ends in `Pool.cold_ended`."""
 
-    def refuse(self, invocation: Invocation, error: FaasError) -> None:
+    def refuse(self, invocation: PlaceSeeker, error: FaasError) -> None:
         """There is nothing for a waiting call."""
 
 
@@ -103,7 +104,7 @@ class Pool:
 
     # --- a call comes
 
-    def submit(self, invocation: Invocation, deadline: float) -> None:
+    def submit(self, invocation: PlaceSeeker, deadline: float) -> None:
         """Run a call on a container that has room, or put it in line until `deadline` (monotonic).
 
         Raises `NoCapacityError` when the line is full or the function can never fit.
@@ -114,11 +115,11 @@ class Pool:
             pool = self._pools[function.key] = FunctionPool(function)
         container = pool.take()
         if container is not None:
-            container.run(invocation)
+            invocation.run_in(container)
         else:
             self._enqueue(pool, invocation, deadline)
 
-    def withdraw(self, invocation: Invocation) -> bool:
+    def withdraw(self, invocation: PlaceSeeker) -> bool:
         """Take a call out of the line; False when it is not in it."""
         pool = self._pools.get(invocation.function.key)
         if pool is None:
@@ -130,18 +131,21 @@ class Pool:
                 return True
         return False
 
-    def _enqueue(self, pool: FunctionPool, invocation: Invocation, deadline: float) -> None:
+    def _enqueue(self, pool: FunctionPool, invocation: PlaceSeeker, deadline: float) -> None:
         problem = self._why_never(pool)
         if problem:
             self._forget_if_unused(pool)
             raise NoCapacityError(problem)
         pool.waiting.append((invocation, deadline))
-        self._grow(pool)
+        self.grow(pool)
 
     # --- one container more
 
-    def _grow(self, pool: FunctionPool) -> None:
-        """Thaw or make as many containers as the calls need that nobody is on the way for."""
+    def grow(self, pool: FunctionPool) -> None:
+        """Thaw or make as many containers as the calls need that nobody is on the way for.
+
+        Nobody needs another one while other processes have places that they don't use: those are asked for first.
+        """
         if self.is_closed:
             return
         is_cold = pool.function.format is FormatName.DEFAULT
@@ -149,6 +153,8 @@ class Pool:
             if pool.frozen:
                 self._keeper.thaw(pool.thaw())
                 continue
+            if pool.loans is not None and pool.loans.recall():
+                return
             if not pool.has_room:
                 break
             reservation = self._reserve(pool)
@@ -199,7 +205,7 @@ class Pool:
     def _serve_short(self) -> None:
         """Memory was freed: serve who lacks it, in order."""
         for pool in list(self._short.values()):
-            self._grow(pool)
+            self.grow(pool)
             if pool.function.key in self._short and monotonic() - pool.short_since > BYPASS_S:
                 return
 
@@ -234,7 +240,7 @@ class Pool:
             invocation = pool.waiting.popleft()[0]
             invocation.launch = launch
             container.running += 1
-            container.run(invocation)
+            invocation.run_in(container)
         self._stop_asking(pool)
         if not self.is_closed and not pool.is_stale(container):
             pool.offer(container)
@@ -244,7 +250,7 @@ class Pool:
             container.state = ContainerState.BUSY
         else:
             self.stop(container)
-            self._grow(pool)
+            self.grow(pool)
 
     def launch_failed(self, container: HotContainer, error: FaasError) -> None:
         """A container never got ready; one call hears of it, if any waits."""
@@ -265,7 +271,7 @@ class Pool:
         if pool.is_stale(container):
             self._leave_place(container)
         elif pool.waiting:
-            container.run(pool.waiting.popleft()[0])
+            pool.waiting.popleft()[0].run_in(container)
             if self._short:
                 self._stop_asking(pool)
         elif self.is_closed:
@@ -313,7 +319,7 @@ class Pool:
         pool = container.pool
         pool.starting -= 1
         self.stop(container)
-        self._grow(pool)
+        self.grow(pool)
 
     def disposed(self, container: HotContainer) -> None:
         """A container is dead; its memory is free."""
@@ -330,7 +336,7 @@ class Pool:
         pool.live -= 1
         reservation.release()
         if pool.waiting:
-            self._grow(pool)
+            self.grow(pool)
         self._forget_if_unused(pool)
 
     def _forget_if_unused(self, pool: FunctionPool) -> None:
@@ -363,9 +369,7 @@ class Pool:
 
     def launch_ahead(self, function: Function, count: int) -> list[HotContainer]:
         """Make containers that nobody waits for yet, as far as there is memory that nobody uses."""
-        pool = self._pools.get(function.key)
-        if pool is None:
-            pool = self._pools[function.key] = FunctionPool(function)
+        pool = self.of(function)
         made: list[HotContainer] = []
         while len(made) < count and pool.has_room and not self.is_closed and not self._short:
             reservation = self._capacity.try_reserve(function.memory_mib)
@@ -382,6 +386,17 @@ class Pool:
             return 0
         now = monotonic()
         return pool.busy + sum(now - container.idle_since < IN_USE_S for container in pool.idle)
+
+    def of(self, function: Function) -> FunctionPool:
+        """What is known of a function; made when there was nothing yet, to be used at once."""
+        pool = self._pools.get(function.key)
+        if pool is None:
+            pool = self._pools[function.key] = FunctionPool(function)
+        return pool
+
+    def find(self, key: str) -> FunctionPool | None:
+        """What is known of a function that has containers or calls in line, also when it was retired."""
+        return self._pools.get(key)
 
     def is_used(self, key: str) -> bool:
         """Whether a function has containers, or shall have some."""

@@ -2,51 +2,65 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from faas.clock import monotonic
 from faas.runner.invocation import State
 
 if TYPE_CHECKING:
     from faas.errors import FaasError
-    from faas.runner.container import HotContainer
-    from faas.runner.formats.base import Channel
+    from faas.runner.formats.base import Channel, HotFormat
     from faas.runner.invocation import Invocation
     from faas.wire.headers import Headers
 
-__all__ = ["Slot", "SlotOwner"]
+__all__ = ["Slot", "SlotHost", "SlotOwner"]
 
 MAX_CONNECTION_IDLE_S = 1.0
 """A channel that was idle longer is opened anew: servers close idle connections, and a call must not race that.
 Fn's agent uses the same second."""
 
 
-class SlotOwner(Protocol):
+class SlotHost(Protocol):
+    """A container, seen from its slots."""
+
+    @property
+    def format(self) -> HotFormat:
+        """How calls cross into it."""
+
+    def call_begins(self, invocation: Invocation) -> None:
+        """A call is about to be sent through one of the slots."""
+
+
+Host_co = TypeVar("Host_co", bound=SlotHost, covariant=True)
+Host_contra = TypeVar("Host_contra", bound=SlotHost, contravariant=True)
+
+
+class SlotOwner(Protocol[Host_contra]):
     """Hears what becomes of the call in a slot; the agent."""
 
-    def body_streams(self, slot: Slot, invocation: Invocation) -> None:
+    def body_streams(self, slot: Slot[Host_contra], invocation: Invocation) -> None:
         """A call was sent whose body is still arriving."""
 
-    def stop_hot_call(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
+    def stop_hot_call(self, slot: Slot[Host_contra], invocation: Invocation, error: FaasError) -> None:
         """A running call must end now, with this error."""
 
-    def call_answered(self, slot: Slot, invocation: Invocation, *, is_reusable: bool) -> None:
+    def call_answered(self, slot: Slot[Host_contra], invocation: Invocation, *, is_reusable: bool) -> None:
         """The answer of a call is complete."""
 
-    def call_broke(self, slot: Slot, invocation: Invocation, error: FaasError) -> None:
+    def call_broke(self, slot: Slot[Host_contra], invocation: Invocation, error: FaasError) -> None:
         """A call got no complete answer."""
 
-    def needs_opening(self, slot: Slot, invocation: Invocation) -> None:
+    def needs_opening(self, slot: Slot[Host_contra], invocation: Invocation) -> None:
         """The call can't begin before a channel is opened."""
 
 
-class Slot:
+class Slot(Generic[Host_co]):
     """Runs one call after the other; it is the receiver of its channel's answers, so that a warm call passes through
     no object in between."""
 
     __slots__ = ("_owner", "_used_at", "channel", "container", "invocation", "is_answering")
 
-    def __init__(self, container: HotContainer, owner: SlotOwner) -> None:
+    def __init__(self, container: Host_co, owner: SlotOwner[Host_co]) -> None:
         self.container = container
         self.channel: Channel | None = None
         """None before its first call, and after one that did not leave it clean."""

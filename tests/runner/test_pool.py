@@ -56,6 +56,9 @@ class FakeContainer:
         """Of a container that runs one call at a time."""
         return self.invocations[0] if self.invocations else None
 
+    def take_slot(self) -> FakeContainer:
+        return self
+
     def run(self, invocation: Invocation) -> None:
         assert self.state in (ContainerState.STARTING, ContainerState.IDLE, ContainerState.BUSY)
         assert not self.ended.done(), "nobody runs on a dead container"

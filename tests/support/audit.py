@@ -111,8 +111,8 @@ def _audit_places(container: HotContainer, hot: Iterable[Invocation]) -> None:
     assert len(slots) == len(set(slots)), "a place has two calls"
     assert not set(slots) & set(container._free_slots), "the place of a running call is free"
     if container.state not in _GONE:
-        assert container.running == len(slots)
-        assert len(container.slots) == len(container._free_slots) + container.running
+        assert container.running == len(slots) + len(container.loans)
+        assert len(container.slots) == len(container._free_slots) + len(slots)
 
 
 def audit_settled(agent: RecordedAgent, executor: InProcessExecutor) -> None:

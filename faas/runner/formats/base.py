@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from faas.runner.invocation import Invocation
     from faas.wire.connection import ResponseReceiver
 
-__all__ = ["SOCKET_DIR_IN_CONTAINER", "Channel", "HotFormat", "Site"]
+__all__ = ["SOCKET_DIR_IN_CONTAINER", "Channel", "HotFormat", "Site", "SocketSite"]
 
 SOCKET_DIR_IN_CONTAINER = "/tmp/iofs"  # noqa: S108 - a path inside the container, named by Fn's contract
 
@@ -52,12 +52,16 @@ class Channel(Protocol):
         """Break off."""
 
 
-class Site(Protocol):
-    """What a hot format finds around a container that is about to start."""
+class SocketSite(Protocol):
+    """What a hot format finds around a container that runs."""
 
     @property
     def socket_dir(self) -> Path:
         """The folder on the host that the container sees as `SOCKET_DIR_IN_CONTAINER`."""
+
+
+class Site(SocketSite, Protocol):
+    """What a hot format finds around a container that is about to start."""
 
     @property
     def stdio(self) -> Stdio:
@@ -112,5 +116,5 @@ class HotFormat(Protocol):
         Raises `StartFailedError`; bounded by the caller's deadline.
         """
 
-    async def reopen(self, site: Site) -> Channel:
+    async def reopen(self, site: SocketSite) -> Channel:
         """A fresh channel to a container that closed the last one between calls; raises `ProtocolViolationError`."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from faas.runner.executors.base import Stdio
-    from faas.runner.formats.base import Channel, Site
+    from faas.runner.formats.base import Channel, Site, SocketSite
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
     from faas.wire.connection import KnownHeads
@@ -57,7 +57,7 @@ class HttpFormat:
         await site.start()
         return channel
 
-    async def reopen(self, site: Site) -> Channel:
+    async def reopen(self, site: SocketSite) -> Channel:
         """Standard streams can't be opened twice."""
         raise ProtocolViolationError("the function closed its standard output")
 

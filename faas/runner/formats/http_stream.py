@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from faas.runner.formats.base import Channel, Site
+    from faas.runner.formats.base import Channel, Site, SocketSite
     from faas.runner.functions import Function
     from faas.runner.invocation import Invocation
     from faas.wire.connection import KnownHeads
@@ -93,7 +93,7 @@ class HttpStreamFormat:
         except OSError as error:
             raise StartFailedError(f"Container failed to initialize: its socket refused us ({error})") from error
 
-    async def reopen(self, site: Site) -> Channel:
+    async def reopen(self, site: SocketSite) -> Channel:
         """Connect again: functions close connections that were idle for some seconds."""
         try:
             return await self._connect(site.socket_dir)
