@@ -15,7 +15,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from faas.clock import monotonic, utc_now
 from faas.errors import (
@@ -36,22 +36,22 @@ from faas.errors import (
 from faas.ids import created_at_of, is_call_id, new_id
 from faas.models import Call, CallLog, CallResult, CallStatus, CallType, FormatName
 from faas.queue.base import Lease, Ticket
-from faas.recorder import attempt_of, log_of, outcome_of
+from faas.recorder import attempt_of, log_of, outcome_of, running_view
 from faas.runner.collector import Collector
 from faas.runner.invocation import Invocation, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from faas.models import CallRequest, Route
     from faas.queue.base import CallQueue
-    from faas.recorder import Recorder
+    from faas.recorder import CallView, Recorder
     from faas.runner.agent import Agent
     from faas.runner.functions import Function, FunctionTable
     from faas.store.engine import Store
 
-__all__ = ["Calls", "CallsOptions", "Stats"]
+__all__ = ["Calls", "CallsOptions", "Siblings", "Stats"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,9 @@ RETRY_S = 2.0
 
 GIVE_BACK_S = 30.0
 """How long giving a running call back waits for its container's end; the agent goes on trying to kill it."""
+
+CANCEL_S = 30.0
+"""How long cancelling a running call waits for its container's end."""
 
 OUTSIDE_LEASE_S = 60.0
 """How long a worker outside may take; IronFunctions' reservation."""
@@ -87,6 +90,35 @@ class Stats:
     complete: int
 
 
+class Siblings(Protocol):
+    """Other processes that run sync calls of this node."""
+
+    async def find(self, call_id: str) -> CallView | None:
+        """What the one that runs, or lately ran, a call knows of it."""
+
+    async def cancel(self, call_id: str) -> bool:
+        """Begin to end a call; whether it runs there."""
+
+    async def stats(self) -> Sequence[Stats]:
+        """How much each of them has to do."""
+
+
+class _NoSiblings:
+    """Of a node that is one process."""
+
+    async def find(self, call_id: str) -> CallView | None:
+        """Nothing."""
+        return None
+
+    async def cancel(self, call_id: str) -> bool:
+        """Nothing."""
+        return False
+
+    async def stats(self) -> Sequence[Stats]:
+        """Nothing."""
+        return ()
+
+
 class Calls:
     """All calls, as seen from one node."""
 
@@ -100,8 +132,10 @@ class Calls:
         options: CallsOptions,
         *,
         render_error: Callable[[FaasError, str], CallResult],
+        siblings: Siblings | None = None,
     ) -> None:
         self._store = store
+        self._siblings: Siblings = siblings or _NoSiblings()
         self._queue = queue
         self._agent = agent
         self._table = table
@@ -239,10 +273,12 @@ class Calls:
     async def _look(self, call_id: str) -> Call:
         invocation = self._agent.running.get(call_id)
         if invocation is not None and invocation.attempt == 0:
-            return _running_view(invocation)
+            return running_view(invocation)
         ended = self._recorder.get(call_id)
         if ended is not None:
             return self._recorder.view(ended)
+        if invocation is None and (view := await self._siblings.find(call_id)) is not None:
+            return view.call
         call = await self._store.calls.get(call_id)
         if call is None:
             self._raise_missing(call_id)
@@ -270,7 +306,12 @@ class Calls:
         if not call.status.is_final:
             raise CallNotFinishedError(f"The call is {call.status.value}; ask again, or wait with ?wait=")
         ended = self._recorder.get(call_id)
-        result = self._recorder.result(ended) if ended is not None else await self._store.calls.result(call_id)
+        if ended is not None:
+            result = self._recorder.result(ended)
+        elif (view := await self._siblings.find(call_id)) is not None:
+            result = view.result
+        else:
+            result = await self._store.calls.result(call_id)
         if result is None and call.status is CallStatus.CANCELLED:
             result = self._render_error(CallCancelledError(), call_id)
         if result is None:
@@ -285,8 +326,10 @@ class Calls:
         late = self._recorder.late_log(call_id)
         if late is not None:
             return late
-        await self._look(call_id)
         ended = self._recorder.get(call_id)
+        if ended is None and (view := await self._siblings.find(call_id)) is not None:
+            return view.log or CallLog(data=b"")
+        await self._look(call_id)
         log = log_of(ended) if ended is not None else await self._store.calls.log(call_id)
         return log or CallLog(data=b"")
 
@@ -306,11 +349,14 @@ class Calls:
             app_name, status=status, path=path, since=since, until=until, cursor=cursor, limit=limit
         )
 
-    def stats(self) -> Stats:
+    async def stats(self) -> Stats:
         """How much there is to do on this node."""
+        others = await self._siblings.stats()
         states = [invocation.state for invocation in self._agent.running.values()]
         return Stats(
-            queue=states.count(State.WAITING), running=states.count(State.RUNNING), complete=self._agent.completed
+            queue=states.count(State.WAITING) + sum(one.queue for one in others),
+            running=states.count(State.RUNNING) + sum(one.running for one in others),
+            complete=self._agent.completed + sum(one.complete for one in others),
         )
 
     # --- end
@@ -327,7 +373,9 @@ class Calls:
             invocation = self._agent.running.get(call_id)
             if invocation is not None:
                 self._agent.stop(invocation, CallCancelledError())
-                return await self.get(call_id, wait_s=30.0)
+                return await self.get(call_id, wait_s=CANCEL_S)
+            if await self._siblings.cancel(call_id):
+                return await self.get(call_id, wait_s=CANCEL_S)
             if await self._store.calls.cancel_waiting(call_id, utc_now()):
                 await self._queue.discard(call_id)
                 self._wake(call_id)
@@ -407,20 +455,3 @@ def _invocation(call: Call, function: Function, request: CallRequest, sink: Coll
     )
     invocation.attempt = call.attempt
     return invocation
-
-
-def _running_view(invocation: Invocation) -> Call:
-    is_running = invocation.state is State.RUNNING
-    created_at = created_at_of(invocation.id)
-    return Call(
-        id=invocation.id,
-        app_name=invocation.function.app_name,
-        path=invocation.function.path,
-        type=CallType.SYNC,
-        status=CallStatus.RUNNING if is_running else CallStatus.QUEUED,
-        created_at=created_at,
-        started_at=created_at + timedelta(seconds=invocation.running_since - invocation.accepted_at)
-        if is_running
-        else None,
-        attempt=1 if is_running else 0,
-    )

@@ -171,6 +171,10 @@ async def _prepare_nothing(_app: App, _route: Route) -> None:
     """Where there is nothing to have ready."""
 
 
+async def _obeyed_at_once() -> None:
+    """Where the listener is all who needs to know."""
+
+
 class Catalog:
     """Apps and routes: read from the store, changed by the rules, told to the listener."""
 
@@ -182,14 +186,17 @@ class Catalog:
         limits: Limits,
         listener: CatalogListener,
         prepare: Callable[[App, Route], Awaitable[None]] = _prepare_nothing,
+        obeyed: Callable[[], Awaitable[None]] = _obeyed_at_once,
     ) -> None:
-        """`prepare` has what a changed route needs ready before the change is made, or raises why that can't be."""
+        """`prepare` has what a changed route needs ready before the change is made, or raises why that can't be.
+        `obeyed` returns when all processes of this node do what the listener has heard."""
         self._apps = store.apps
         self._routes = store.routes
         self._resolve_image = resolve_image
         self._limits = limits
         self._listener = listener
         self._prepare = prepare
+        self._obeyed = obeyed
         # From a commit until the listener has heard of it, so that two changes are heard in the order they were made.
         self._change = asyncio.Lock()
 
@@ -223,6 +230,7 @@ class Catalog:
         async with self._change:
             app = await self._apps.insert(app)
             self._listener.app_changed(app)
+        await self._obeyed()
         return app
 
     async def update_app(self, name: str, config: Mapping[str, str]) -> App:
@@ -242,6 +250,7 @@ class Catalog:
             self._listener.app_changed(app)
             for route in routes:
                 self._listener.route_changed(app, route)
+        await self._obeyed()
         return app
 
     async def delete_app(self, name: str) -> None:
@@ -249,6 +258,7 @@ class Catalog:
         async with self._change:
             await self._apps.delete(name)
             self._listener.app_removed(name)
+        await self._obeyed()
 
     # --- routes
 
@@ -279,6 +289,7 @@ class Catalog:
             app = made_app or known_app or await self._apps.get(app_name)
             self._listener.app_changed(app)
             self._listener.route_changed(app, stored)
+        await self._obeyed()
         return stored
 
     async def update_route(self, app_name: str, path: str, patch: RoutePatch) -> Route:
@@ -308,6 +319,7 @@ class Catalog:
             app = await self._apps.get(app_name)
             route = await self._routes.update(app_name, path, change)
             self._listener.route_changed(app, route)
+        await self._obeyed()
         return route
 
     async def delete_route(self, app_name: str, path: str) -> None:
@@ -316,6 +328,7 @@ class Catalog:
         async with self._change:
             await self._routes.delete(app_name, path)
             self._listener.route_removed(app_name, path)
+        await self._obeyed()
 
     async def _find_app(self, name: str) -> App | None:
         try:

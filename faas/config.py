@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         validation_alias=_also("QUEUE_URL", "MQ_URL"),
         description="`sql:` keeps the call queue in the database; `redis://HOST:PORT/DB` in Redis 7 or newer.",
     )
+    processes: Natural = Field(
+        1,
+        description="Processes that serve the port together; containers, queue and database stay one's affair."
+        " 0: one for each usable core.",
+    )
     executor: Literal["docker"] = Field("docker", description="What runs the containers.")
     node_name: str = Field("", description="Name of this node in call records; empty is the host's name.")
 

@@ -122,6 +122,10 @@ class Metrics:
             buckets=START_BUCKETS_S,
             registry=registry,
         )
+        self._processes = Gauge("faas_processes", "Processes that serve this node's port.", registry=registry)
+        self._process_calls = Gauge(
+            "faas_process_calls", "Calls that ended in each process since it started.", ("process",), registry=registry
+        )
         self._evictions = Counter(
             "faas_container_evictions", "Idle containers stopped to make room for another function.", registry=registry
         )
@@ -149,6 +153,12 @@ class Metrics:
         """Drop a removed route's series, so that their number stays bounded by the routes that exist."""
         for call_type in CallType:
             self._routes.pop((app_name, path, call_type), None)
+
+    def add_calls(self, app_name: str, path: str, call_type: CallType, counted: RouteMetrics) -> None:
+        """Count what another process has counted of a route; nothing when the route is gone."""
+        known = self._routes.get((app_name, path, call_type))
+        if known is not None:
+            known.add(counted)
 
     def records_dropped(self, count: int = 1) -> None:
         """Count records of sync calls that were given up under overload."""
@@ -190,6 +200,13 @@ class Metrics:
         self._containers.clear()
         for state, count in by_state.items():
             self._containers.labels(state).set(count)
+
+    def set_processes(self, calls: Mapping[int, int]) -> None:
+        """Say which processes serve the port now, and how many calls ended in each."""
+        self._processes.set(len(calls))
+        self._process_calls.clear()
+        for number, count in calls.items():
+            self._process_calls.labels(str(number)).set(count)
 
     def set_capacity(self, *, used_mib: int, total_mib: int) -> None:
         """Say how much memory is reserved of how much."""

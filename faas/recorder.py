@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from faas.errors import FaasError, OutOfMemoryError, StoreUnavailableError
 from faas.ids import created_at_of
@@ -23,15 +24,14 @@ from faas.models import (
     Reason,
     ResultInfo,
 )
+from faas.runner.invocation import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from faas.metrics import Metrics
     from faas.runner.invocation import Invocation
-    from faas.store.calls import CallRecords
 
-__all__ = ["Recorder", "attempt_of", "log_of", "outcome_of"]
+__all__ = ["CallView", "Recorder", "attempt_of", "log_of", "outcome_of", "running_view"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,35 @@ Writing all of it cost a node at its limit a sixth of its CPU time."""
 
 FLUSH_S = 0.5
 """How long a record waits for its batch; a log line that comes after the answer still finds it."""
+
+
+class RecordStore(Protocol):
+    """Where records go."""
+
+    async def record_many(self, records: Sequence[tuple[Call, CallResult | None, CallLog | None]]) -> None:
+        """Keep ended sync calls; raises `StoreUnavailableError`."""
+
+    async def replace_log(self, call_id: str, log: CallLog) -> None:
+        """A queued call's log became longer."""
+
+
+class RecordCounters(Protocol):
+    """Counts what concerns no single route."""
+
+    def container_oom(self) -> None:
+        """A container passed its memory limit."""
+
+    def records_dropped(self, count: int) -> None:
+        """Records were given up under overload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallView:
+    """What a process knows of a sync call that it runs, or ran a while ago."""
+
+    call: Call
+    result: CallResult | None
+    log: CallLog | None
 
 
 def outcome_of(error: FaasError | None, status: int) -> tuple[CallStatus, Reason | None, str]:
@@ -85,13 +114,31 @@ def log_of(invocation: Invocation) -> CallLog | None:
     return CallLog(data=log.getvalue(), is_truncated=log.is_truncated) if log is not None else None
 
 
+def running_view(invocation: Invocation) -> Call:
+    """The record of a sync call that has not ended."""
+    is_running = invocation.state is State.RUNNING
+    created_at = created_at_of(invocation.id)
+    return Call(
+        id=invocation.id,
+        app_name=invocation.function.app_name,
+        path=invocation.function.path,
+        type=CallType.SYNC,
+        status=CallStatus.RUNNING if is_running else CallStatus.QUEUED,
+        created_at=created_at,
+        started_at=created_at + timedelta(seconds=invocation.running_since - invocation.accepted_at)
+        if is_running
+        else None,
+        attempt=1 if is_running else 0,
+    )
+
+
 class Recorder:
     """Counts every call that ends, and keeps the sync ones."""
 
     def __init__(
         self,
-        store: CallRecords,
-        metrics: Metrics,
+        store: RecordStore,
+        metrics: RecordCounters,
         *,
         node: str,
         recent_calls: int,
@@ -100,7 +147,7 @@ class Recorder:
     ) -> None:
         self._store = store
         self._metrics = metrics
-        self._node = node
+        self.node = node
         self._render_error = render_error
         self._batch_limit = int(per_second * FLUSH_S)
         self._pending: list[Invocation] = []
@@ -146,7 +193,7 @@ class Recorder:
 
     def view(self, invocation: Invocation) -> Call:
         """The record of an ended sync call."""
-        attempt = attempt_of(invocation, number=1, node=self._node)
+        attempt = attempt_of(invocation, number=1, node=self.node)
         status, reason, error = outcome_of(invocation.error, invocation.status)
         result = self.result(invocation)
         if result is not None:
@@ -216,10 +263,13 @@ class Recorder:
         if self.dropped:
             self._metrics.records_dropped(self.dropped)
             self.dropped = 0
-        if not batch:
-            return
+        if batch:
+            await self.write([(self.view(one), self.result(one), log_of(one)) for one in batch])
+
+    async def write(self, records: Sequence[tuple[Call, CallResult | None, CallLog | None]]) -> None:
+        """Write records now; they are dropped when the store does not take them."""
         try:
-            await self._store.record_many([(self.view(one), self.result(one), log_of(one)) for one in batch])
+            await self._store.record_many(records)
         except StoreUnavailableError as error:
-            self._metrics.records_dropped(len(batch))
-            logger.warning("call_records_dropped", extra={"count": len(batch), "error": error.message})
+            self._metrics.records_dropped(len(records))
+            logger.warning("call_records_dropped", extra={"count": len(records), "error": error.message})

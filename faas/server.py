@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
-import sys
+import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -15,10 +14,11 @@ import uvloop
 
 from faas import __version__, logs
 from faas.errors import FaasError, StartupError
+from faas.processes.arrival import Arrival
+from faas.serving import bind_shared, server_config, settle_interpreter
 from faas.wiring import open_node
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
     from types import FrameType
 
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 logger = logging.getLogger(__name__)
-
-KEEP_ALIVE_S = 75
-"""How long an idle client connection is kept; nginx's number, longer than what proxies in front of us assume."""
-
-BACKLOG = 2048
-GC_THRESHOLDS = (100_000, 20, 100)
-THREAD_TURN_S = 0.001
 
 
 def serve(settings: Settings) -> int:
@@ -57,38 +50,19 @@ async def _serve(settings: Settings) -> int:
             server.should_exit = True
 
     async with open_node(settings, on_failure=on_failure) as node:
-        server = _Server(
-            uvicorn.Config(
-                node.app,
-                host=settings.host,
-                port=settings.port,
-                http=node.plane.protocol,  # type: ignore[arg-type]  # a factory of protocols is all that is asked of it
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=int(settings.shutdown_grace_s) or 1,
-            ),
-            node,
+        config = server_config(
+            node.app,
+            node.plane.protocol,
+            host=settings.host,
+            port=settings.port,
+            grace_s=settings.shutdown_grace_s,
         )
+        server = _Server(config, node)
         servers.append(server)
-        _settle_interpreter()
-        await server.serve()
+        settle_interpreter()
+        # Alone, it has the port for itself; with others each has a socket of its own on it.
+        await server.serve(None if node.fleet.is_alone else bind_shared(settings.host, settings.port, is_first=True))
     return 1 if failures else 0
-
-
-def _settle_interpreter() -> None:
-    """Tune the interpreter for a process that answers requests for weeks."""
-    # What start-up made stays: the collector need not look at it again. Calls leave few cycles behind, so it need not
-    # look often either (default: every 700 objects more, and at ten times as many again).
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    # Threads write the database; the loop must not wait 5 ms (the default) for each of their turns.
-    sys.setswitchinterval(THREAD_TURN_S)
 
 
 class _Server(uvicorn.Server):
@@ -106,12 +80,36 @@ class _Server(uvicorn.Server):
             raise StartupError(f"Can't listen on {address}; choose another with --host and --port") from error
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
+            await self._node.fleet.start(lambda: bind_shared(self.config.host, port, is_first=False), self._adopt_soon)
             logger.info("node_started", extra={"url": f"http://{host}:{port}", "version": __version__})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("node_stopping", extra={"calls": len(self._node.agent.running)})
         self._node.stop_fetching()
+        if not self._node.fleet.is_alone:
+            # All processes stop at the same time, and this one last: it gets what the others hand over.
+            for server in self.servers:
+                server.close()
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
+            await self._node.fleet.stop(self._node.settings.shutdown_grace_s)
         await super().shutdown(sockets)
+
+    def _adopt_soon(self, fd: int, data: bytes) -> None:
+        self._node.tasks.spawn(self._adopt(fd, data), name="adopt")
+
+    async def _adopt(self, fd: int, data: bytes) -> None:
+        """Go on with a connection that another process has handed over."""
+        with contextlib.suppress(OSError):  # the client is gone
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Arrival(self._make_protocol, data), socket.socket(fileno=fd)
+            )
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came: the first one asks for a polite end, the second for a quick one."""

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from faas.api.app import build_app
 from faas.api.dataplane import DataPlane
-from faas.api.error_answer import error_body, error_headers
+from faas.api.error_answer import render_error
 from faas.calls import Calls, CallsOptions
 from faas.catalog import Catalog, Limits
 from faas.errors import ShuttingDownError, StartupError
 from faas.ids import new_id
 from faas.metrics import Metrics
-from faas.models import CallResult, FormatName
+from faas.models import FormatName
+from faas.processes.fleet import Fleet
+from faas.processes.lender import Lender
+from faas.processes.messages import Options
 from faas.queue.sql import SqlQueue
 from faas.queue.worker import Worker
 from faas.recorder import Recorder
@@ -31,6 +34,7 @@ from faas.runner.formats.http_stream import HttpStreamFormat
 from faas.runner.functions import FunctionTable, compile_function
 from faas.runner.launcher import Launcher, LauncherOptions
 from faas.runner.reaper import Reaper
+from faas.serving import process_count
 from faas.store.engine import open_store
 from faas.sweeper import Sweeper
 from faas.tasks import TaskSet
@@ -42,7 +46,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from faas.config import Settings
-    from faas.errors import FaasError
     from faas.queue.base import CallQueue
     from faas.runner.executors.base import Executor
     from faas.runner.formats.base import HotFormat
@@ -65,6 +68,8 @@ class Node:
     catalog: Catalog
     metrics: Metrics
     tasks: TaskSet
+    fleet: Fleet
+    """The other processes that serve this node's port."""
     stop_fetching: Callable[[], None]
     """Fetch no more queued calls, say so in `/readyz`."""
     hurry: Callable[[], None]
@@ -80,7 +85,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
     async with AsyncExitStack() as stack:
         installation_id = stack.enter_context(_own_data_dir(settings.data_dir))
         boot_id = new_id()
-        node_name = settings.node_name or socket.gethostname()
+        processes = process_count(settings.processes)
         tasks = await stack.enter_async_context(TaskSet("node", on_failure=on_failure))
 
         metrics = Metrics()
@@ -98,10 +103,10 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         recorder = Recorder(
             store.calls,
             metrics,
-            node=node_name,
+            node=_node_name(settings),
             recent_calls=settings.recent_calls,
-            per_second=settings.record_sync_per_s,
-            render_error=_render_error,
+            per_second=settings.record_sync_per_s // processes,
+            render_error=render_error,
         )
         sockets_dir = settings.data_dir.absolute() / "sockets"
         agent = Agent(
@@ -119,6 +124,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         )
         table.on_changed = agent.pool.adopt
         table.on_retired = agent.keeper.retire
+        fleet = _fleet(settings, processes, agent, table, recorder, metrics, tasks)
         calls = Calls(
             store,
             queue,
@@ -126,12 +132,13 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             table,
             recorder,
             CallsOptions(
-                node=node_name,
+                node=_node_name(settings),
                 max_attempts=settings.max_attempts,
                 max_result_bytes=settings.max_result_bytes,
                 retention_s=settings.retention_s,
             ),
-            render_error=_render_error,
+            render_error=render_error,
+            siblings=fleet,
         )
         sweeper = Sweeper(
             store.calls, queue, retention_s=settings.retention_s, is_running_here=agent.running.__contains__
@@ -139,7 +146,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         catalog = Catalog(
             store,
             resolve_image=lambda reference, pull: executor.resolve_image(reference, pull=pull),
-            listener=table,
+            listener=table if fleet.is_alone else fleet,
             prepare=lambda app, route: agent.keeper.prepare(
                 compile_function(app, route, metrics), table.key_at(route.app_name, route.path)
             ),
@@ -148,6 +155,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
                 max_timeout_s=settings.max_timeout_s,
                 max_idle_timeout_s=settings.max_idle_timeout_s,
             ),
+            obeyed=fleet.obeyed,
         )
         await catalog.load()
 
@@ -180,7 +188,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             max_response_bytes=settings.max_response_bytes,
             request_read_timeout_s=settings.request_read_timeout_s,
         )
-        _add_probes(metrics, queue, agent, capacity)
+        _add_probes(metrics, queue, agent, capacity, fleet)
         draining = asyncio.Event()
         app = build_app(
             catalog=catalog,
@@ -194,13 +202,16 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             jwt_auth_key=settings.jwt_auth_key.get_secret_value(),
         )
 
-        tasks.supervise(agent.sweep_forever(), name="agent sweep")
-        tasks.supervise(plane.sweep_forever(), name="data plane sweep")
-        tasks.supervise(recorder.write_forever(), name="recorder")
-        tasks.supervise(sweeper.sweep_forever(), name="call sweep")
-        tasks.supervise(sweeper.purge_forever(), name="call purge")
-        tasks.supervise(reaper.run(), name="reaper")
-        tasks.supervise(worker.renew_forever(), name="lease renewal")
+        for name, work in {
+            "agent sweep": agent.sweep_forever(),
+            "data plane sweep": plane.sweep_forever(),
+            "recorder": recorder.write_forever(),
+            "call sweep": sweeper.sweep_forever(),
+            "call purge": sweeper.purge_forever(),
+            "reaper": reaper.run(),
+            "lease renewal": worker.renew_forever(),
+        }.items():
+            tasks.supervise(work, name=name)
         fetching = tasks.supervise(worker.fetch_forever(), name="fetch") if settings.async_concurrency else None
 
         hurried = asyncio.Event()
@@ -212,8 +223,8 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
 
         def hurry() -> None:
             hurried.set()
-            for invocation in list(agent.running.values()):
-                agent.stop(invocation, ShuttingDownError("This node is shutting down; the call was ended"))
+            fleet.hurry()
+            agent.hurry()
 
         async def drain() -> None:
             """Stop accepting; wait for what is in flight, with a deadline; kill the rest, and say how many."""
@@ -236,11 +247,16 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
                 catalog=catalog,
                 metrics=metrics,
                 tasks=tasks,
+                fleet=fleet,
                 stop_fetching=stop_fetching,
                 hurry=hurry,
             )
         finally:
             await drain()
+
+
+def _node_name(settings: Settings) -> str:
+    return settings.node_name or socket.gethostname()
 
 
 @contextlib.contextmanager
@@ -298,13 +314,34 @@ def _launcher(settings: Settings, executor: Executor, sockets_dir: Path) -> Laun
     return Launcher(executor, formats, options)
 
 
-def _render_error(error: FaasError, call_id: str) -> CallResult:
-    """What a sync caller gets to see of an error, as a result that can be kept."""
-    return CallResult(
-        status_code=error.http_status,
-        headers=tuple(error_headers(error)),
-        body=error_body(error, call_id),
+def _fleet(
+    settings: Settings,
+    processes: int,
+    agent: Agent,
+    table: FunctionTable,
+    recorder: Recorder,
+    metrics: Metrics,
+    tasks: TaskSet,
+) -> Fleet:
+    lender = Lender(agent.pool, agent.keeper, table, tasks, on_oom=metrics.container_oom)
+    agent.refuse_other = lender.refuse
+    options = Options(
+        node_name=recorder.node,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+        max_header_bytes=settings.max_header_bytes,
+        max_request_bytes=settings.max_request_bytes,
+        max_buffered_request_bytes=settings.max_buffered_request_bytes,
+        max_response_header_bytes=settings.max_response_header_bytes,
+        max_response_bytes=settings.max_response_bytes,
+        max_log_bytes=settings.max_log_bytes,
+        request_read_timeout_s=settings.request_read_timeout_s,
+        queue_timeout_s=settings.queue_timeout_s,
+        shutdown_grace_s=settings.shutdown_grace_s,
+        record_sync_per_s=settings.record_sync_per_s // processes,
+        recent_calls=settings.recent_calls,
     )
+    return Fleet(processes - 1, options, lender, table, recorder=recorder, metrics=metrics, tasks=tasks)
 
 
 def _engine_check(executor: Executor) -> Any:
@@ -322,7 +359,7 @@ def _serving_check(draining: asyncio.Event) -> Any:
     return check
 
 
-def _add_probes(metrics: Metrics, queue: CallQueue, agent: Agent, capacity: Capacity) -> None:
+def _add_probes(metrics: Metrics, queue: CallQueue, agent: Agent, capacity: Capacity, fleet: Fleet) -> None:
     async def probe_queue() -> None:
         depth = await queue.depth()
         metrics.set_queue(
@@ -345,5 +382,10 @@ def _add_probes(metrics: Metrics, queue: CallQueue, agent: Agent, capacity: Capa
         )
         metrics.set_capacity(used_mib=capacity.used_mib, total_mib=capacity.total_mib)
 
+    async def probe_processes() -> None:
+        await fleet.count()
+        metrics.set_processes({0: agent.completed, **fleet.completed})
+
     metrics.add_probe(probe_queue)
     metrics.add_probe(probe_pool)
+    metrics.add_probe(probe_processes)

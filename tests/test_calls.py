@@ -329,7 +329,7 @@ async def test_a_sync_call_is_seen_while_it_runs_and_right_after(desk: Desk) -> 
     await wait_until(lambda: invocation.state is State.RUNNING)
     running = await desk.calls.get(invocation.id)
     assert (running.status, running.attempt) == (CallStatus.RUNNING, 1)
-    assert desk.calls.stats().running == 1
+    assert (await desk.calls.stats()).running == 1
     with pytest.raises(CallNotFinishedError, match="running"):
         await desk.calls.result(invocation.id)
     cancelled = await desk.calls.cancel(invocation.id)

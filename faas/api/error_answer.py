@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from faas.api.encoding import JSON_CONTENT_TYPE, to_json
 from faas.errors import UnauthorizedError
+from faas.models import CallResult
 
 if TYPE_CHECKING:
     from faas.errors import FaasError
 
-__all__ = ["error_body", "error_headers"]
+__all__ = ["error_body", "error_headers", "render_error"]
 
 
 def error_body(error: FaasError, request_id: str | None = None) -> bytes:
@@ -35,3 +36,12 @@ def error_headers(error: FaasError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, UnauthorizedError):
         headers.append((b"www-authenticate", b'Bearer realm=""'))
     return headers
+
+
+def render_error(error: FaasError, call_id: str) -> CallResult:
+    """What a sync caller gets to see of an error, as a result that can be kept."""
+    return CallResult(
+        status_code=error.http_status,
+        headers=tuple(error_headers(error)),
+        body=error_body(error, call_id),
+    )

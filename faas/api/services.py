@@ -60,7 +60,7 @@ class Calls(Protocol):
     ) -> tuple[list[Call], str | None]:
         """A page, newest first, and the cursor of the next; raises `InvalidRequestError` for a bad cursor."""
 
-    def stats(self) -> Stats:
+    async def stats(self) -> Stats:
         """How much there is to do."""
 
     async def lease_task(self) -> tuple[Call, Route, CallRequest] | None:

@@ -45,7 +45,7 @@ async def version() -> VersionAnswer:
 @router.get("/stats", summary="Count calls")
 async def stats(calls: CallsDep) -> StatsAnswer:
     """Calls of this node: waiting, running, ended since it started."""
-    now = calls.stats()
+    now = await calls.stats()
     return StatsAnswer(Queue=now.queue, Running=now.running, Complete=now.complete)
 
 

@@ -105,7 +105,7 @@ class FakeCalls:
         self.listed = {"app_name": app_name, "cursor": cursor, **filters}
         return list(self.calls.values()), "next" if self.calls else None
 
-    def stats(self) -> Stats:
+    async def stats(self) -> Stats:
         return Counts()
 
     async def lease_task(self) -> tuple[Call, Route, CallRequest] | None:

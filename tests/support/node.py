@@ -46,6 +46,9 @@ FORMATS = {
 }
 """The format of each folder of `tests/functions`."""
 
+PROCESSES = {"processes": count} if (count := os.environ.get("FAAS_TEST_PROCESSES")) else {}
+"""Has the suite's nodes be of several processes, unless a test says how many it wants."""
+
 _numbers = itertools.count(1)
 
 
@@ -54,7 +57,7 @@ class NodeProcess:
 
     def __init__(self, folder: Path, engine: docker.APIClient, **settings: object) -> None:
         self.data_dir = folder / "data"
-        self.settings: dict[str, object] = {"port": 0, "data_dir": self.data_dir, **settings}
+        self.settings: dict[str, object] = {"port": 0, "data_dir": self.data_dir, **PROCESSES, **settings}
         self.url = ""
         self._engine = engine
         self._log = folder / "log"
