@@ -65,10 +65,10 @@ def bind_shared(host: str, port: int, *, is_first: bool) -> list[socket.socket]:
 
     With `is_first`, raises `StartupError` when anybody listens there already; port 0 becomes a free one.
     """
+    bound: list[socket.socket] = []
     try:
         if is_first:
             _check_free(host, port)
-        bound: list[socket.socket] = []
         for family, kind, number, _, address in socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
@@ -82,6 +82,8 @@ def bind_shared(host: str, port: int, *, is_first: bool) -> list[socket.socket]:
             sock.bind((address[0], port, *address[2:]))
             port = sock.getsockname()[1]
     except OSError as error:
+        for sock in bound:
+            sock.close()
         raise StartupError(f"Can't listen on {host}:{port} ({error}); choose another with --host and --port") from error
     return bound
 

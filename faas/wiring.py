@@ -229,6 +229,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         async def drain() -> None:
             """Stop accepting; wait for what is in flight, with a deadline; kill the rest, and say how many."""
             stop_fetching()
+            await fleet.stop(0.0)  # the server has stopped it, unless it failed before
             grace_s = 0.0 if hurried.is_set() else settings.shutdown_grace_s
             given_back = await worker.close(grace_s)
             await plane.tasks.wait(1.0)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import deque
 from typing import TYPE_CHECKING
 
 from faas.clock import monotonic
@@ -26,7 +25,9 @@ from faas.errors import (
 )
 from faas.models import FormatName
 from faas.processes.borrowed import BorrowedContainer, Place
-from faas.processes.messages import Break, Claim, Failure, Recalled, Return, Withdrawal
+from faas.processes.failure import Failure
+from faas.processes.line import Line
+from faas.processes.messages import Break, Claim, Recalled, Return, Withdrawal
 from faas.runner.call_log import LogBuffer
 from faas.runner.supervisor import OPEN_S, SWEEP_S, Supervisor, send_body
 from faas.tasks import TaskSet
@@ -51,41 +52,6 @@ LATE_OUTPUT_S = 2.0
 """How long the log of the last call is open to what its container still writes after the place went back."""
 
 
-class _Line:
-    """The calls of one function key that wait here, its idle places, and the claims that are out for it."""
-
-    __slots__ = ("claims", "idle", "places", "used", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: deque[Invocation] = deque()
-        self.claims: dict[int, None] = {}
-        """The oldest first."""
-        self.used: list[int] = []
-        """Claims of calls that had their turn in another claim's place; not withdrawn yet."""
-        self.idle: list[Place] = []
-        """The one used last at the end."""
-        self.places: dict[Place, None] = {}
-        """All places, idle ones too."""
-
-    def use_claim(self) -> None:
-        """The first call in line has its turn: the next one that comes must not take over its place in the line."""
-        if self.claims:
-            claim_id = next(iter(self.claims))
-            del self.claims[claim_id]
-            self.used.append(claim_id)
-
-    def forget(self, claim_id: int) -> None:
-        """A claim was answered."""
-        if claim_id in self.claims:
-            del self.claims[claim_id]
-        else:
-            self.used.remove(claim_id)
-
-    @property
-    def is_unused(self) -> bool:
-        return not (self.waiting or self.claims or self.used or self.places)
-
-
 class BorrowingAgent(Supervisor):
     """See above."""
 
@@ -106,7 +72,7 @@ class BorrowingAgent(Supervisor):
         self._queue_timeout_s = queue_timeout_s
         self._max_log_bytes = max_log_bytes
         self._claim_ids = itertools.count(1)
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._line_of_claim: dict[int, str] = {}
         self._containers: dict[str, BorrowedContainer] = {}
         """By id; those that were given back lately too, since they may still write something."""
@@ -142,12 +108,12 @@ class BorrowingAgent(Supervisor):
         function = invocation.function
         line = self._lines.get(function.key)
         if line is None:
-            line = self._lines[function.key] = _Line()
+            line = self._lines[function.key] = Line()
         line.waiting.append(invocation)
         if len(line.waiting) > len(line.claims):
             self._claim(function, line, invocation)
 
-    def _claim(self, function: Function, line: _Line, invocation: Invocation) -> None:
+    def _claim(self, function: Function, line: Line, invocation: Invocation) -> None:
         claim_id = next(self._claim_ids)
         line.claims[claim_id] = None
         self._line_of_claim[claim_id] = function.key
@@ -169,7 +135,7 @@ class BorrowingAgent(Supervisor):
         self._trim(invocation.function.key, line)
         return True
 
-    def _trim(self, key: str, line: _Line) -> None:
+    def _trim(self, key: str, line: Line) -> None:
         """Withdraw the claims that no call is in line for, and forget a line that is done.
 
         The oldest claims go: the calls that they were made for have been served, and those in line came later.
@@ -183,7 +149,7 @@ class BorrowingAgent(Supervisor):
         if line.is_unused:
             self._lines.pop(key, None)
 
-    def _withdraw_used(self, line: _Line) -> None:
+    def _withdraw_used(self, line: Line) -> None:
         if line.used:
             for claim_id in line.used:
                 self._line_of_claim.pop(claim_id, None)

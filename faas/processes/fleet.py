@@ -38,7 +38,7 @@ LAST_PAUSE_S = 30.0
 STEADY_S = 10.0
 """A satellite that dies is started again after a pause, doubled each time, until one has lived so long."""
 
-LAST_WORDS_S = 2.0
+LAST_WORDS_S = 5.0
 """How much longer than its calls may take a satellite may live when it shall end."""
 
 

@@ -21,10 +21,10 @@ from faas.errors import (
     ShuttingDownError,
 )
 from faas.models import FormatName
+from faas.processes.failure import Failure
 from faas.processes.messages import (
     Break,
     Claim,
-    Failure,
     Grant,
     Output,
     Recall,

@@ -85,11 +85,13 @@ class Member:
             try:
                 self.process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",  # what is imported is what is imported here, and nothing that lies in the current folder
                     "-m",
                     "faas.processes.satellite",
                     *map(str, (os.getpid(), *fds)),
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=fds,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 )
             except BaseException:
                 self._channel.close()

@@ -35,11 +35,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faas import errors
-
 if TYPE_CHECKING:
     from faas.counters import RouteMetrics
     from faas.models import App, Call, CallLog, CallResult, CallType, Route
+    from faas.processes.failure import Failure
     from faas.recorder import CallView
 
 __all__ = [
@@ -52,7 +51,6 @@ __all__ = [
     "CancelCall",
     "Claim",
     "Count",
-    "Failure",
     "FindCall",
     "Grant",
     "Handover",
@@ -82,29 +80,6 @@ __all__ = [
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """Root of all messages."""
-
-
-# --- what is told of an error -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """An error on its way to another process: its class and its message, which is all that a caller sees of it."""
-
-    kind: str
-    message: str
-
-    @classmethod
-    def of(cls, error: errors.FaasError) -> Failure:
-        """What is sent for an error."""
-        return cls(kind=type(error).__name__, message=error.message)
-
-    def error(self) -> errors.FaasError:
-        """The error again; attributes beside its message are not kept."""
-        kind = getattr(errors, self.kind)
-        error: errors.FaasError = kind.__new__(kind)
-        errors.FaasError.__init__(error, self.message)
-        return error
 
 
 # --- a satellite's life -----------------------------------------------------------------------------------------

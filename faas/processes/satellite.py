@@ -137,7 +137,7 @@ class Satellite:
         try:
             await self._server.serve(self._listeners)
             # Connections are closed when their answers are sent; what runs now has nobody who waits for it.
-            await self._agent.close(1.0 if self._agent.running else 0.0)
+            await self._agent.close(0.0)
             await self._recorder.flush()
             self._report()
             await self._channel.drain()

@@ -13,7 +13,8 @@ import pytest
 
 from faas import errors
 from faas.processes.channel import Channel
-from faas.processes.messages import Failure, Handover, Mark, Message, Output
+from faas.processes.failure import Failure
+from faas.processes.messages import Handover, Mark, Message, Output
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
