@@ -61,6 +61,10 @@ class ContainerOwner(Protocol):
 class Loan(Protocol):
     """A place that another process uses."""
 
+    @property
+    def borrower(self) -> object:
+        """That process; compared by identity."""
+
     def output_received(self, data: bytes) -> None:
         """The container wrote something that may be about a call there."""
 
@@ -244,7 +248,8 @@ class HotContainer:
             self.start_log.append(data)
         elif self.running > 1:
             share_out(data, [slot.invocation for slot in self.slots if slot.invocation is not None], self._log_of)
-            for loan in self.loans:
+            # A process with several places here hears it once, and shares it out like this one.
+            for loan in {loan.borrower: loan for loan in self.loans}.values():
                 loan.output_received(data)
         elif isinstance(last, Invocation):
             self._log_of(last).append(data)

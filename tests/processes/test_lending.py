@@ -228,6 +228,30 @@ async def test_what_a_container_writes_is_in_the_log_of_the_call_there(make_town
     assert logs == [b"starting\nin a\n", b"in b\n"]
 
 
+async def test_a_line_of_a_container_with_several_calls_of_one_process_is_logged_once(make_town: MakeTown) -> None:
+    speak: list[Process] = []
+    gate = Gate()
+
+    async def talk(process: Process) -> None:
+        speak.append(process)
+        await http_stream(gate)(process)
+
+    town = await make_town(2, talk=talk)
+    function = town.deploy("talk", concurrency=4)
+    calls = [asked.call(function) for asked in (*town.satellites, town.satellites[0], town.rig)]
+    await wait_until(lambda: len(gate.waiting) == 4)
+    line = b"about " + calls[2][0].id.encode() + b"\n"
+    speak[0].write_error(line)
+    await wait_until(lambda: calls[2][0].log)
+    speak[0].write_error(b"about all\n")
+    await wait_until(lambda: all(call.log and call.log.getvalue().endswith(b"all\n") for call, _ in calls))
+    assert calls[2][0].log.getvalue() == line + b"about all\n"
+    for _ in calls:
+        gate.open()
+    for _, sink in calls:
+        await ended(sink)
+
+
 async def test_places_of_a_function_that_was_replaced_go_back_at_once(make_town: MakeTown) -> None:
     town = await make_town(1, echo=http_stream(echo))
     function, (satellite,) = town.deploy("echo"), town.satellites
