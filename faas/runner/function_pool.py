@@ -65,7 +65,6 @@ class FunctionPool:
         "live",
         "loans",
         "min_warm",
-        "short_since",
         "starting",
         "stopping",
         "waiting",
@@ -91,8 +90,6 @@ class FunctionPool:
         self.stopping = 0
         self.live = 0
         """Containers of any state that hold memory, cold ones too."""
-        self.short_since = 0.0
-        """Since when it lacks memory; 0 when it does not."""
         self.generation = 0
         """Counts how often the function was retired; a container of an earlier generation takes no further call."""
         self._retry_at = 0.0

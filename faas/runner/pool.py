@@ -9,8 +9,7 @@ Waiting is per function, memory is per node. Every decision here is synchronous:
     starting how many containers are on their way; one more is thawed or made while they have too few places for the
              calls that wait
 
-Containers that don't fit into the node's memory wait in `_short`, in order of arrival; idle containers of other
-functions are evicted, the longest idle first, when that makes enough room.
+Functions whose next container does not fit into the node's memory are in a `Shortage`.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from faas.errors import NoCapacityError
 from faas.models import FormatName
 from faas.runner.container import ContainerState
 from faas.runner.function_pool import FunctionPool
+from faas.runner.shortage import Shortage, choose_victims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["ContainerKeeper", "Pool", "PoolUser"]
 
 logger = logging.getLogger(__name__)
-
-BYPASS_S = 1.0
-"""How long a function that is short of memory lets smaller ones pass; then freed memory is kept for it."""
 
 IN_USE_S = 1.0
 """An idle container whose last call ended less long ago counts as in use."""
@@ -89,8 +86,7 @@ class Pool:
         self._max_waiting = max_waiting
         self._on_evicted = on_evicted
         self._pools: dict[str, FunctionPool] = {}
-        self._short: dict[str, FunctionPool] = {}
-        """Functions that lack memory, in order of arrival."""
+        self._short = Shortage()
         self._stopping_mib = 0
         """Memory that containers which are being ended still hold."""
         self.is_closed = False
@@ -165,7 +161,7 @@ class Pool:
                 self._user.run_cold(pool.waiting.popleft()[0], reservation)
             else:
                 self._launch(pool, reservation)
-        self._no_longer_short(pool)
+        self._short.remove(pool)
 
     def _launch(self, pool: FunctionPool, reservation: Reservation) -> HotContainer:
         pool.live += 1
@@ -177,46 +173,26 @@ class Pool:
     def _reserve(self, pool: FunctionPool) -> Reservation | None:
         """Memory for one container; without any the function is put on the list of those that lack it."""
         need_mib = pool.function.memory_mib
-        head = next(iter(self._short.values()), None)
-        is_blocked = head is not None and head is not pool and monotonic() - head.short_since > BYPASS_S
-        reservation = None if is_blocked else self._capacity.try_reserve(need_mib)
+        reservation = None if self._short.must_wait(pool) else self._capacity.try_reserve(need_mib)
         if reservation is None:
-            if pool.function.key not in self._short:
-                pool.short_since = monotonic()
-                self._short[pool.function.key] = pool
-            self._evict_for(pool, need_mib)
+            self._short.add(pool)
+            # The room comes when those that are being ended are dead.
+            missing_mib = need_mib - self._capacity.free_mib - self._stopping_mib
+            for container in choose_victims(self, pool, missing_mib):
+                self._on_evicted()
+                self.stop(container)
         return reservation
-
-    def _evict_for(self, pool: FunctionPool, need_mib: int) -> None:
-        """End idle containers of other functions, if that makes enough room; the room comes when they are dead."""
-        missing_mib = need_mib - self._capacity.free_mib - self._stopping_mib
-        if missing_mib <= 0:
-            return
-        spare = [container for other in self._pools.values() if other is not pool for container in other.spare()]
-        if sum(container.reservation.memory_mib for container in spare) < missing_mib:
-            return
-        for container in sorted(spare, key=lambda one: one.idle_since):
-            self._on_evicted()
-            self.stop(container)
-            missing_mib -= container.reservation.memory_mib
-            if missing_mib <= 0:
-                return
 
     def _serve_short(self) -> None:
         """Memory was freed: serve who lacks it, in order."""
-        for pool in list(self._short.values()):
+        for pool in self._short:
             self.grow(pool)
-            if pool.function.key in self._short and monotonic() - pool.short_since > BYPASS_S:
+            if self._short.keeps_memory_for(pool):
                 return
-
-    def _no_longer_short(self, pool: FunctionPool) -> bool:
-        was_short = self._short.pop(pool.function.key, None) is not None
-        pool.short_since = 0.0
-        return was_short
 
     def _stop_asking(self, pool: FunctionPool) -> None:
         """Take a function whose calls need no further container off the list; who stood behind it has its chance."""
-        if pool.is_served and self._no_longer_short(pool):
+        if pool.is_served and self._short.remove(pool):
             self._serve_short()
 
     # --- what becomes of containers

@@ -1,7 +1,7 @@
 """Containers that were created ahead for functions in use, and are not started: the next start of one is that shorter.
 
-A spare holds no memory and runs nothing. There is one for each function at most, and `limit` in all; those that were
-not wanted for the longest time make room for others.
+A spare runs nothing and holds no memory but its network holder's. There is one for each function at most, and `limit`
+in all; those that were not wanted for the longest time make room for others.
 """
 
 from __future__ import annotations

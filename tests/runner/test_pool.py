@@ -14,6 +14,7 @@ import pytest
 from faas.errors import EngineError, FaasError, NoCapacityError
 from faas.models import FormatName
 from faas.runner import pool as pool_module
+from faas.runner import shortage as shortage_module
 from faas.runner.call_log import LogBuffer
 from faas.runner.capacity import Capacity
 from faas.runner.container import ContainerState
@@ -176,7 +177,8 @@ class Node:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     node = Node()
-    monkeypatch.setattr(pool_module, "monotonic", lambda: node.now)
+    for module in (pool_module, shortage_module):
+        monkeypatch.setattr(module, "monotonic", lambda: node.now)
     return node
 
 
@@ -687,7 +689,8 @@ class Life(Node):
 @pytest.mark.parametrize("seed", range(10))
 async def test_thousands_of_random_steps_lose_no_call_and_no_memory(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     life = Life(seed)
-    monkeypatch.setattr(pool_module, "monotonic", lambda: life.now)
+    for module in (pool_module, shortage_module):
+        monkeypatch.setattr(module, "monotonic", lambda: life.now)
     for _ in range(2000):
         life.step()
         life.check()

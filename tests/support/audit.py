@@ -43,14 +43,14 @@ def audit_pool(pool: Pool, made: Iterable[HotContainer], cold: Iterable[tuple[In
         of_it = [one for one in hot if one.pool is function_pool]
         cold_count = cold_keys.count(function_pool.function.key)
         _audit_function(function_pool, of_it, cold_count, is_closed=pool.is_closed)
-        is_short = function_pool.function.key in pool._short
+        is_short = function_pool in set(pool._short)
         is_coming = function_pool.starting or function_pool.stopping or function_pool.busy
         assert not function_pool.waiting or is_coming or is_short, f"calls wait for nothing: {function_pool}"
         # What did not start is tried again when it is gone.
         may_grow = function_pool.has_room and not is_short and not function_pool.stopping and not pool.is_closed
         assert function_pool.is_served or not may_grow, f"a container could be made: {function_pool}"
-    for key, short in pool._short.items():
-        assert pool._pools[key] is short
+    for short in pool._short:
+        assert pool.find(short.function.key) is short
         assert not short.is_served, "it lacks no memory"
 
 
