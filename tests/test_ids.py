@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,11 +13,16 @@ from faas.clock import utc_now
 from faas.ids import created_at_of, is_call_id, new_id
 
 
-def test_a_hundred_thousand_ids_are_unique_and_in_the_order_of_their_milliseconds() -> None:
+def test_a_hundred_thousand_ids_are_unique_and_sort_in_the_order_they_were_made() -> None:
     ids = [new_id() for _ in range(100_000)]
     assert len(set(ids)) == len(ids)
-    stamps = [one[:13] for one in ids]
-    assert stamps == sorted(stamps)
+    assert ids == sorted(ids)
+
+
+def test_threads_make_different_ids() -> None:
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda _: [new_id() for _ in range(20_000)], range(4)))
+    assert len({one for ids in made for one in ids}) == 80_000
 
 
 def test_ids_of_later_milliseconds_sort_after_earlier_ones() -> None:
