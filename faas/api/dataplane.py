@@ -93,9 +93,13 @@ class DataPlane:
         while True:
             await asyncio.sleep(SWEEP_S)
             self.now = loop.time()
-            for connection in list(self.connections):
-                connection.close_if_gone()
-                connection.close_if_stalled(self.now)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        # Not in the loop that waits: its variable would keep the last connection until there is another one.
+        for connection in list(self.connections):
+            connection.close_if_gone()
+            connection.close_if_stalled(self.now)
 
 
 class FaasProtocol(HttpToolsProtocol):
@@ -110,7 +114,8 @@ class FaasProtocol(HttpToolsProtocol):
         """The exchange whose turn it is, or was last; `cycle` is the newest request, which may have to wait."""
         self._is_serving_pipeline = False
         self._packet_bytes = 0
-        self._is_lingering = False
+        self._lingering: asyncio.TimerHandle | None = None
+        """Closes the connection; nothing that comes is looked at meanwhile."""
         self._head_bytes = 0
         self._bodyless_bytes = 0
         """What came behind the head since the latest packet with some of the body in it."""
@@ -135,14 +140,21 @@ class FaasProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self.plane.connections.discard(self)
+        if self._lingering is not None:
+            self._lingering.cancel()  # it would keep all of this for a while
         super().connection_lost(exc)
         for cycle in (self.answering, *(waiting for waiting, _ in self.pipeline)):
             if isinstance(cycle, Exchange):
                 cycle.client_gone()
+        # The parser refers to this; without it the garbage collector, which comes seldom, need not come.
+        del self.parser
+        self.cycle = None  # type: ignore[assignment]  # as before the first request
+        self.answering = None
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; requests begin, go on and end in the parser's callbacks."""
-        if self._is_lingering:
+        if self._lingering is not None:
             return
         self._last_data = self.plane.now
         begins, repeated = self._is_between_requests, self._repeated
@@ -250,11 +262,10 @@ class FaasProtocol(HttpToolsProtocol):
         Closing at once would make the kernel answer the rest with a reset, and a reset can overtake the answer
         (RFC 9112 section 9.6).
         """
-        self._is_lingering = True
         if self.transport.can_write_eof():
             with contextlib.suppress(OSError):  # the client is gone, which nothing has told yet
                 self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.close)
+        self._lingering = self.loop.call_later(LINGER_S, self.transport.close)
 
     def cut(self) -> None:
         """Break off, in the middle of an answer maybe, so that nobody takes what came of it for the whole."""

@@ -70,7 +70,7 @@ class SatelliteProtocol(FaasProtocol):
             super().data_received(piece)
             if self._is_foreign:
                 self._leaving = bytearray(self._cutter.begun)
-            if self.transport.is_closing() or self._is_lingering:
+            if self.transport.is_closing() or self._lingering is not None:
                 return
         if self._leaving is not None:
             self._leaving += data

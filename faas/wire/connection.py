@@ -246,6 +246,8 @@ class HttpConnection(asyncio.Protocol):
                 self._finish(is_reusable=False)
             else:
                 self._fail(ProtocolViolationError("error receiving function response: the connection was closed"))
+        # The parser refers to this; without it the garbage collector, which comes seldom, need not come.
+        del self._parser
 
     def pause_writing(self) -> None:
         """The transport's buffer is full; asyncio calls this."""

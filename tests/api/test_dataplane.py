@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +112,25 @@ async def test_a_request_may_come_byte_by_byte(front: Front) -> None:
         client.writer.write(bytes([byte]))
         await asyncio.sleep(0)
     assert (await client.answer()).body == b"abc"
+
+
+@pytest.mark.parametrize("ask", ["call", "refused", "refused before its body came", "ended in the middle"])
+async def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(front: Front, ask: str) -> None:
+    client = await front.client()
+    (connection,) = [weakref.ref(one) for one in front.plane.connections]
+    gc.collect()
+    gc.disable()
+    try:
+        path = "/r/demo/echo" if ask in ("call", "ended in the middle") else "/r/demo/nowhere"
+        body = b"hello" if ask in ("call", "refused") else b""
+        client.send(f"POST {path} HTTP/1.1|Host: here|Content-Length: 5", body)
+        if ask != "ended in the middle":
+            await client.answer()
+        client.reset()
+        await wait_until(lambda: not front.plane.connections)
+        await wait_until(lambda: connection() is None)
+    finally:
+        gc.enable()
 
 
 async def test_http_1_0_is_answered_with_a_length_and_closed(front: Front) -> None:
