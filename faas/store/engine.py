@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["Store", "open_store"]
 
 POOL_SIZE = 10
-"""Connections to PostgreSQL that stay open; SQLite: one writer, the others read."""
+"""Connections to PostgreSQL that stay open."""
 
 POOL_OVERFLOW = 10
 POOL_TIMEOUT_S = 10.0
+SQLITE_READERS = 4
+"""Connections that read beside the one that writes: each is a thread with up to 2 MiB of pages, and reads are short."""
+
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
 BUSY_TIMEOUT_MS = 5000
@@ -106,8 +109,6 @@ def _make_private_file(path: Path) -> None:
 def _engine(url: URL) -> Engine:
     common: dict[str, Any] = {
         "hide_parameters": True,
-        "max_overflow": POOL_OVERFLOW,
-        "pool_size": POOL_SIZE,
         "pool_timeout": POOL_TIMEOUT_S,
     }
     if url.get_backend_name() != "sqlite":
@@ -116,8 +117,8 @@ def _engine(url: URL) -> Engine:
             "command_timeout": STATEMENT_TIMEOUT_S,
             "server_settings": {"application_name": "faas", "timezone": "UTC"},
         }
-        return create_engine(url, connect_args=connect, **common)
-    engine = create_engine(url, connect_args=SQLITE_CONNECT, **common)
+        return create_engine(url, connect_args=connect, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, **common)
+    engine = create_engine(url, connect_args=SQLITE_CONNECT, pool_size=SQLITE_READERS, max_overflow=0, **common)
     _teach_sqlite(engine)
     return engine
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -13,7 +12,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["call_warm", "connect_often"]
+__all__ = ["call_warm"]
 
 BODY_BYTES = 11
 TIMEOUT_S = 600.0
@@ -28,17 +27,6 @@ def call_warm(url: str, *, calls: int, connections: int) -> float:
     began = time.monotonic()
     uvloop.run(_call(url, calls, connections))
     return calls / (time.monotonic() - began)
-
-
-def connect_often(url: str, *, times: int) -> None:
-    """Ask for something that is not there, each time on a connection of its own."""
-    parts = urlsplit(url)
-    request = b"GET /r/no/where HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    for _ in range(times):
-        with socket.create_connection((parts.hostname, parts.port), timeout=TIMEOUT_S) as connection:
-            connection.sendall(request)
-            while connection.recv(4096):
-                pass
 
 
 async def _call(url: str, calls: int, connections: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
-from tests.soak.load import connect_often
 from tests.soak.phases import PHASES, WARM
 from tests.soak.samples import Sample, take_quiet, take_settled
 from tests.support.waiting import wait_until_blocking
@@ -20,9 +19,6 @@ __all__ = ["soak"]
 
 WARM_UP_ONE_IN = 10
 """Of a phase's calls; then the node is looked at for the first time."""
-CONNECTIONS_AT_FIRST = 5_000
-"""A closed connection leaves objects that refer to each other. The garbage collector takes them when there are 100 000;
-the node must have been at that height before it is looked at."""
 
 SLICES = 9
 """Of the rest of the warm calls, each a line of the table."""
@@ -40,7 +36,6 @@ def soak(app: App, *, calls: int, report: Callable[[str], None]) -> list[str]:
         values = " | ".join(f"{value:{len(name)}.4g}" for name, value in asdict(sample).items())
         report(f"| {name:42} | {done:9} | {rate:7.0f} | {values} |")
 
-    connect_often(app.node.url, times=CONNECTIONS_AT_FIRST)
     leaks = _run(app, WARM, calls, line, slices=SLICES)
     for phase in PHASES:
         leaks += _run(app, phase, calls // phase.one_in, line)
