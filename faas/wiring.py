@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 from faas.api.app import build_app
 from faas.api.dataplane import DataPlane
 from faas.api.error_answer import render_error
-from faas.calls import Calls, CallsOptions
+from faas.calls.control import Control
+from faas.calls.execution import Execution
+from faas.calls.lookup import Lookup
+from faas.calls.outside import OutsideWorkers
+from faas.calls.submission import Submission
+from faas.calls.waiting import Waiters
 from faas.catalog import Catalog, Limits
 from faas.errors import ShuttingDownError, StartupError
 from faas.ids import new_id
@@ -64,7 +69,6 @@ class Node:
     app: FastAPI
     plane: DataPlane
     agent: Agent
-    calls: Calls
     catalog: Catalog
     metrics: Metrics
     tasks: TaskSet
@@ -125,20 +129,28 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         table.on_changed = agent.pool.adopt
         table.on_retired = agent.keeper.retire
         fleet = _fleet(settings, processes, agent, table, recorder, metrics, tasks)
-        calls = Calls(
+        waiters = Waiters()
+        recorder.on_ended = waiters.wake
+        execution = Execution(
             store,
-            queue,
             agent,
             table,
             recorder,
-            CallsOptions(
-                node=_node_name(settings),
-                max_attempts=settings.max_attempts,
-                max_result_bytes=settings.max_result_bytes,
-                retention_s=settings.retention_s,
-            ),
+            waiters,
+            node=_node_name(settings),
+            max_attempts=settings.max_attempts,
+            max_result_bytes=settings.max_result_bytes,
             render_error=render_error,
-            siblings=fleet,
+        )
+        lookup = Lookup(
+            store,
+            agent,
+            recorder,
+            execution,
+            waiters,
+            fleet,
+            retention_s=settings.retention_s,
+            render_error=render_error,
         )
         sweeper = Sweeper(
             store.calls, queue, retention_s=settings.retention_s, is_running_here=agent.running.__contains__
@@ -173,7 +185,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
 
         worker = Worker(
             queue,
-            calls.run_queued,
+            execution.run,
             owner=f"{installation_id}/{boot_id}",
             concurrency=settings.async_concurrency,
             lease_s=settings.lease_s,
@@ -181,7 +193,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         plane = DataPlane(
             table,
             agent,
-            calls.submit,
+            Submission(store, queue).submit,
             max_header_bytes=settings.max_header_bytes,
             max_request_bytes=settings.max_request_bytes,
             max_buffered_request_bytes=settings.max_buffered_request_bytes,
@@ -192,7 +204,9 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         draining = asyncio.Event()
         app = build_app(
             catalog=catalog,
-            calls_of_node=calls,
+            lookup=lookup,
+            control=Control(store, queue, agent, lookup, waiters, fleet),
+            outside=OutsideWorkers(store, queue, execution, waiters),
             render_metrics=metrics.render,
             readiness={
                 "store": store.ping,
@@ -244,7 +258,6 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
                 app=app,
                 plane=plane,
                 agent=agent,
-                calls=calls,
                 catalog=catalog,
                 metrics=metrics,
                 tasks=tasks,

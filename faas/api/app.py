@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from faas.api.services import Calls, ReadinessCheck
+    from faas.api.services import Control, Lookup, OutsideWorkers, ReadinessCheck
     from faas.catalog import Catalog
 
 __all__ = ["build_app"]
@@ -38,7 +38,9 @@ __all__ = ["build_app"]
 def build_app(
     *,
     catalog: Catalog,
-    calls_of_node: Calls,
+    lookup: Lookup,
+    control: Control,
+    outside: OutsideWorkers,
     render_metrics: Callable[[], Awaitable[bytes]],
     readiness: Mapping[str, ReadinessCheck],
     jwt_auth_key: str = "",
@@ -59,7 +61,12 @@ def build_app(
         separate_input_output_schemas=False,
     )
     app.state.services = Services(
-        catalog=catalog, calls=calls_of_node, render_metrics=render_metrics, readiness=readiness
+        catalog=catalog,
+        lookup=lookup,
+        control=control,
+        outside=outside,
+        render_metrics=render_metrics,
+        readiness=readiness,
     )
     guard = [Security(HTTPBearer(auto_error=False, description="A JWT signed by `JWT_AUTH_KEY`."))]
     for router in (apps_router, routes_router, calls_router, tasks_router):

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BeforeValidator
 
 from faas.api.openapi import errors
 from faas.api.schemas import CallAnswer, CallsAnswer, CallView
-from faas.api.services import CallsDep, CatalogDep
+from faas.api.services import CatalogDep, ControlDep, LookupDep
 from faas.errors import (
     AppNotFoundError,
     CallExpiredError,
@@ -49,9 +49,9 @@ Until = Annotated[Instant | None, Query(description="Created before this instant
 
 
 @router.get("/calls/{call_id}", summary="Show a call", responses=errors(InvalidRequestError, *GONE))
-async def get_call(calls: CallsDep, call_id: str, wait: Wait = 0) -> CallAnswer:
+async def get_call(lookup: LookupDep, call_id: str, wait: Wait = 0) -> CallAnswer:
     """Its state now, or after its end when that comes within `wait` seconds."""
-    return CallAnswer(message="Successfully loaded call", call=CallView.of(await calls.get(call_id, wait_s=wait)))
+    return CallAnswer(message="Successfully loaded call", call=CallView.of(await lookup.get(call_id, wait_s=wait)))
 
 
 @router.get(
@@ -63,9 +63,9 @@ async def get_call(calls: CallsDep, call_id: str, wait: Wait = 0) -> CallAnswer:
         **errors(CallNotFinishedError, ResultNotKeptError, *GONE),
     },
 )
-async def get_result(calls: CallsDep, call_id: str) -> Response:
+async def get_result(lookup: LookupDep, call_id: str) -> Response:
     """Exactly what a caller who waited would have got; for a failed call that is its error."""
-    result = await calls.result(call_id)
+    result = await lookup.result(call_id)
     response = Response(result.body, status_code=result.status_code)
     headers = [(name.lower(), value) for name, value in result.headers]
     response.raw_headers += [(name, value) for name, value in headers if name != b"content-length"]
@@ -91,9 +91,9 @@ async def get_result(calls: CallsDep, call_id: str) -> Response:
         **errors(*GONE),
     },
 )
-async def get_log(calls: CallsDep, call_id: str) -> Response:
+async def get_log(lookup: LookupDep, call_id: str) -> Response:
     """Its bytes as they came."""
-    log = await calls.log(call_id)
+    log = await lookup.log(call_id)
     response = Response(log.data, media_type="text/plain; charset=utf-8")
     if log.is_truncated:
         response.headers["x-log-truncated"] = "true"
@@ -101,9 +101,9 @@ async def get_log(calls: CallsDep, call_id: str) -> Response:
 
 
 @router.delete("/calls/{call_id}", summary="Cancel a call", responses=errors(InvalidRequestError, *GONE))
-async def cancel_call(calls: CallsDep, call_id: str) -> CallAnswer:
+async def cancel_call(control: ControlDep, call_id: str) -> CallAnswer:
     """A queued call never runs, a running one's container is killed; one that has ended stays as it is."""
-    call = await calls.cancel(call_id)
+    call = await control.cancel(call_id)
     if call.status is CallStatus.CANCELLED:
         message = "Call cancelled"
     else:
@@ -116,7 +116,7 @@ async def cancel_call(calls: CallsDep, call_id: str) -> CallAnswer:
 )
 async def list_calls(
     *,
-    calls: CallsDep,
+    lookup: LookupDep,
     catalog: CatalogDep,
     app_name: str,
     status: CallStatus | None = None,
@@ -128,7 +128,7 @@ async def list_calls(
 ) -> CallsAnswer:
     """Newest first, a page at a time."""
     await catalog.get_app(app_name)
-    found, next_cursor = await calls.list_calls(
+    found, next_cursor = await lookup.list_calls(
         app_name,
         status=status,
         path=clean_path(path) if path else None,

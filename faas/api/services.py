@@ -10,7 +10,19 @@ from fastapi import Depends, Request
 from faas.catalog import Catalog
 from faas.models import Call, CallLog, CallRequest, CallResult, CallStatus, Route
 
-__all__ = ["Calls", "CallsDep", "CatalogDep", "ReadinessCheck", "Services", "ServicesDep", "Stats"]
+__all__ = [
+    "CatalogDep",
+    "Control",
+    "ControlDep",
+    "Lookup",
+    "LookupDep",
+    "OutsideWorkers",
+    "OutsideWorkersDep",
+    "ReadinessCheck",
+    "Services",
+    "ServicesDep",
+    "Stats",
+]
 
 ReadinessCheck = Callable[[], Awaitable[None]]
 """Returns when its part can take work, raises (a `FaasError` with the reason) when it can't."""
@@ -32,8 +44,8 @@ class Stats(Protocol):
         """Ended, in whatever way."""
 
 
-class Calls(Protocol):
-    """The life of calls, as far as this API reads and ends them."""
+class Lookup(Protocol):
+    """What is known of calls."""
 
     async def get(self, call_id: str, *, wait_s: float = 0) -> Call:
         """The record, after the call's end or `wait_s`; raises `CallNotFoundError`, `CallExpiredError`."""
@@ -43,9 +55,6 @@ class Calls(Protocol):
 
     async def log(self, call_id: str) -> CallLog:
         """What it wrote to standard error."""
-
-    async def cancel(self, call_id: str) -> Call:
-        """End it; its container is dead when this returns. An ended call stays as it is."""
 
     async def list_calls(
         self,
@@ -63,11 +72,22 @@ class Calls(Protocol):
     async def stats(self) -> Stats:
         """How much there is to do."""
 
-    async def lease_task(self) -> tuple[Call, Route, CallRequest] | None:
-        """Give one queued call to a worker outside."""
 
-    async def finish_task(self, call_id: str) -> None:
-        """The worker outside has run it."""
+class Control(Protocol):
+    """Ends calls."""
+
+    async def cancel(self, call_id: str) -> Call:
+        """End it; its container is dead when this returns. An ended call stays as it is."""
+
+
+class OutsideWorkers(Protocol):
+    """Calls for workers that are not ours."""
+
+    async def lease(self) -> tuple[Call, Route, CallRequest] | None:
+        """Give one queued call to one."""
+
+    async def finish(self, call_id: str) -> None:
+        """It has run it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +95,9 @@ class Services:
     """Everything the handlers need."""
 
     catalog: Catalog
-    calls: Calls
+    lookup: Lookup
+    control: Control
+    outside: OutsideWorkers
     render_metrics: Callable[[], Awaitable[bytes]]
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
 
@@ -89,10 +111,20 @@ def _catalog(request: Request) -> Catalog:
     return _services(request).catalog
 
 
-def _calls(request: Request) -> Calls:
-    return _services(request).calls
+def _lookup(request: Request) -> Lookup:
+    return _services(request).lookup
+
+
+def _control(request: Request) -> Control:
+    return _services(request).control
+
+
+def _outside(request: Request) -> OutsideWorkers:
+    return _services(request).outside
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
 CatalogDep = Annotated[Catalog, Depends(_catalog)]
-CallsDep = Annotated[Calls, Depends(_calls)]
+ControlDep = Annotated[Control, Depends(_control)]
+LookupDep = Annotated[Lookup, Depends(_lookup)]
+OutsideWorkersDep = Annotated[OutsideWorkers, Depends(_outside)]

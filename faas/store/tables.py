@@ -50,7 +50,7 @@ __all__ = [
     "routes",
 ]
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that ends in this drawing."""
 
 IS_UNFINISHED = "status IN ('delayed', 'queued', 'running')"

@@ -65,7 +65,9 @@ def calls() -> FakeCalls:
 def app(catalog: Catalog, calls: FakeCalls, store: Store) -> FastAPI:
     return build_app(
         catalog=catalog,
-        calls_of_node=calls,
+        lookup=calls,
+        control=calls,
+        outside=calls,
         render_metrics=Metrics().render,
         readiness={"store": store.ping},
     )

@@ -108,10 +108,10 @@ class FakeCalls:
     async def stats(self) -> Stats:
         return Counts()
 
-    async def lease_task(self) -> tuple[Call, Route, CallRequest] | None:
+    async def lease(self) -> tuple[Call, Route, CallRequest] | None:
         if self.failure is not None:
             raise self.failure
         return self.tasks.pop(0) if self.tasks else None
 
-    async def finish_task(self, call_id: str) -> None:
+    async def finish(self, call_id: str) -> None:
         self.finished.append(self._find(call_id).id)

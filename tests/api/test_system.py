@@ -42,7 +42,15 @@ async def test_a_living_process_is_healthy_and_ready(client: httpx.AsyncClient, 
 
 
 async def get_ready(catalog: Catalog, readiness: dict[str, ReadinessCheck]) -> httpx.Response:
-    app = build_app(catalog=catalog, calls_of_node=FakeCalls(), render_metrics=Metrics().render, readiness=readiness)
+    calls = FakeCalls()
+    app = build_app(
+        catalog=catalog,
+        lookup=calls,
+        control=calls,
+        outside=calls,
+        render_metrics=Metrics().render,
+        readiness=readiness,
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://faas") as client:
         assert (await client.get("/healthz")).status_code == 200
         return await client.get("/readyz")
@@ -147,7 +155,9 @@ async def test_json_is_safe_inside_html_and_ends_in_a_newline(client: httpx.Asyn
 
 async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCalls) -> None:
     calls.failure = RuntimeError("postgresql://user:s3cret@host")
-    app = build_app(catalog=catalog, calls_of_node=calls, render_metrics=Metrics().render, readiness={})
+    app = build_app(
+        catalog=catalog, lookup=calls, control=calls, outside=calls, render_metrics=Metrics().render, readiness={}
+    )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://faas") as client:
         response = await client.get("/v1/calls/x")

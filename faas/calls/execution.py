@@ -1,0 +1,156 @@
+"""Running queued calls: one attempt from its beginning to what is written of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from faas.clock import utc_now
+from faas.errors import (
+    CallNotFoundError,
+    EngineUnavailableError,
+    FaasError,
+    LostError,
+    ShuttingDownError,
+    TooManyAttemptsError,
+)
+from faas.models import FormatName
+from faas.recorder import attempt_of, log_of, outcome_of
+from faas.runner.collector import Collector
+from faas.runner.invocation import Invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from faas.calls.waiting import Waiters
+    from faas.models import Call, CallRequest, CallResult
+    from faas.recorder import Recorder
+    from faas.runner.agent import Agent
+    from faas.runner.functions import Function, FunctionTable
+    from faas.store.engine import Store
+
+__all__ = ["Execution"]
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 2.0
+"""Pause before a call runs again when the platform, not the function, was at fault."""
+
+GIVE_BACK_S = 30.0
+"""How long giving a running call back waits for its container's end; the agent goes on trying to kill it."""
+
+
+class Execution:
+    """Runs calls whose ids this node has leased."""
+
+    def __init__(
+        self,
+        store: Store,
+        agent: Agent,
+        table: FunctionTable,
+        recorder: Recorder,
+        waiters: Waiters,
+        *,
+        node: str,
+        max_attempts: int,
+        max_result_bytes: int,
+        render_error: Callable[[FaasError, str], CallResult],
+    ) -> None:
+        self._store = store
+        self._agent = agent
+        self._table = table
+        self._recorder = recorder
+        self._waiters = waiters
+        self._node = node
+        self._max_attempts = max_attempts
+        self._max_result_bytes = max_result_bytes
+        self._render_error = render_error
+        self.beginning: set[str] = set()
+        """Calls whose attempt begins, and which the agent does not know yet."""
+
+    async def run(self, call_id: str) -> float | None:
+        """Run a call whose id this node has leased, to its end.
+
+        Returns None when there is nothing left to do, else the seconds after which it should run again. Cancelling
+        this kills the call's container and gives the call back.
+        """
+        self.beginning.add(call_id)
+        try:
+            call = await self._store.calls.begin_attempt(call_id, node=self._node, started_at=utc_now())
+            return None if call is None else await self._run(call)
+        finally:
+            self.beginning.discard(call_id)
+
+    async def _run(self, call: Call) -> float | None:
+        sink = Collector(self._max_result_bytes)
+        invocation: Invocation | None = None
+        try:
+            request = await self._store.calls.request(call.id)
+            if request is None:
+                raise CallNotFoundError("The call's request is gone")
+            if call.attempt > self._max_attempts:
+                raise TooManyAttemptsError(
+                    f"The node died each of the {self._max_attempts} times it ran this call (max_attempts)"
+                )
+            function = self._table.get(call.app_name, call.path)
+            invocation = _invocation(call, function, request, sink)
+            self._agent.start(invocation, queue_timeout_s=math.inf)
+            self.beginning.discard(call.id)
+            await self._until_ended(sink, invocation)
+        except asyncio.CancelledError:
+            await self._store.calls.requeue(call.id, call.attempt)
+            raise
+        except FaasError as error:
+            sink.error = error
+        if isinstance(sink.error, EngineUnavailableError | ShuttingDownError):
+            await self._store.calls.requeue(call.id, call.attempt)
+            return RETRY_S
+        await self._finish(call, invocation, sink)
+        return None
+
+    async def _until_ended(self, sink: Collector, invocation: Invocation) -> None:
+        try:
+            await asyncio.shield(sink.ended)
+        except asyncio.CancelledError:
+            self._agent.stop(invocation, LostError("The call was given back"))
+            await asyncio.wait([sink.ended], timeout=GIVE_BACK_S)
+            raise
+
+    async def _finish(self, call: Call, invocation: Invocation | None, sink: Collector) -> None:
+        attempt = call.attempts[-1]
+        log = None
+        if invocation is not None:
+            evidence = attempt_of(invocation, number=call.attempt, node=self._node)
+            attempt = replace(evidence, started_at=attempt.started_at, completed_at=utc_now())
+            log = log_of(invocation)
+        result = sink.result() if sink.error is None else self._render_error(sink.error, call.id)
+        if sink.error is not None and invocation is not None and invocation.running_since:
+            # As on the answer of a sync call that ran and failed.
+            headers = invocation.function.add_headers(list(result.headers))
+            result = replace(result, headers=tuple(headers))
+        status, reason, text = outcome_of(sink.error, result.status_code)
+        attempt = replace(attempt, reason=reason, error=text)
+        final = call.ended(status, completed_at=utc_now(), reason=reason, error=text, result=result.info)
+        if not await self._store.calls.finish(final, attempt, result, log):
+            logger.warning("attempt_was_superseded", extra={"call_id": call.id, "attempt": attempt.number})
+        elif invocation is not None and invocation.function.format is not FormatName.DEFAULT:
+            # A hot container's output comes by another way than its answer, and later.
+            self._recorder.expect_late_log(invocation, log)
+        self._waiters.wake(call.id)
+
+
+def _invocation(call: Call, function: Function, request: CallRequest, sink: Collector) -> Invocation:
+    invocation = Invocation(
+        call.id,
+        function,
+        sink,
+        method=request.method.encode("latin-1"),
+        url=request.url.encode("latin-1"),
+        headers=list(request.headers),
+        body=request.body,
+    )
+    invocation.attempt = call.attempt
+    return invocation

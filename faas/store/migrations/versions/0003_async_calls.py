@@ -1,0 +1,14 @@
+"""Async calls: what a caller and a route may say of them, and what is kept beside them.
+
+Revision ID: 0003
+Revises: 0002
+"""
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
