@@ -10,6 +10,7 @@ from datetime import datetime  # noqa: TC003
 from enum import StrEnum
 
 from faas.errors import ValidationError
+from faas.retry_policy import RetryPolicy  # noqa: TC001
 
 __all__ = [
     "App",
@@ -107,6 +108,8 @@ class Route:
     idle_timeout_s: int = 30
     stream_idle_s: int = 0
     """Longest silence of the function within an answer that it has begun; 0 is no limit but the call's own."""
+    retries: RetryPolicy | None = None
+    """When its failed async calls run again; None: never, unless the platform lost them."""
     pull: PullPolicy = PullPolicy.MISSING
     config: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

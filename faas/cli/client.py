@@ -53,6 +53,7 @@ class RouteJSON(TypedDict, total=False):
     min_warm: int
     freeze_ms: int
     stream_idle_s: int
+    retries: dict[str, Any] | None
     timeout: int
     idle_timeout: int
     pull: str

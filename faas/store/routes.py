@@ -10,6 +10,7 @@ from sqlalchemy import delete, select, update
 from faas.clock import utc_now
 from faas.errors import AppNotFoundError, RouteExistsError, RouteNotFoundError
 from faas.models import App, CallType, FormatName, PullPolicy, Route
+from faas.retry_policy import RetryPolicy
 from faas.store.apps import add_app, has_app
 from faas.store.tables import routes
 
@@ -127,6 +128,7 @@ def _route(row: Row[Any]) -> Route:
         stream_idle_s=row.stream_idle_s,
         timeout_s=row.timeout_s,
         idle_timeout_s=row.idle_timeout_s,
+        retries=None if row.retries is None else RetryPolicy.from_json(row.retries),
         pull=PullPolicy(row.pull),
         config=row.config,
         headers={name: tuple(values) for name, values in row.headers.items()},
@@ -139,5 +141,6 @@ def _route(row: Row[Any]) -> Route:
 def _values(route: Route) -> dict[str, object]:
     values = {column.name: getattr(route, column.name) for column in routes.columns}
     values["config"] = dict(route.config)
+    values["retries"] = None if route.retries is None else route.retries.to_json()
     values["headers"] = {name: list(lines) for name, lines in route.headers.items()}
     return values

@@ -99,6 +99,8 @@ routes = Table(
     Column("stream_idle_s", BigInteger, nullable=False, server_default="0"),
     Column("timeout_s", BigInteger, nullable=False),
     Column("idle_timeout_s", BigInteger, nullable=False),
+    # When failed async calls run again; null: never.
+    Column("retries", JSON(none_as_null=True)),
     Column("pull", String(16), nullable=False),
     Column("config", JSON, nullable=False),
     Column("headers", JSON, nullable=False),

@@ -20,7 +20,9 @@ KEY = "service-key"
 async def test_every_operation_of_v1_and_tasks_wants_a_token_and_says_so(catalog: Catalog, calls: FakeCalls) -> None:
     app = build_app(
         catalog=catalog,
-        calls_of_node=calls,
+        lookup=calls,
+        control=calls,
+        outside=calls,
         render_metrics=Metrics().render,
         readiness={},
         jwt_auth_key=KEY,
@@ -45,7 +47,13 @@ async def test_every_operation_of_v1_and_tasks_wants_a_token_and_says_so(catalog
 
 async def test_a_body_is_not_read_for_those_who_may_not_send_one(catalog: Catalog, calls: FakeCalls) -> None:
     app = build_app(
-        catalog=catalog, calls_of_node=calls, render_metrics=Metrics().render, readiness={}, jwt_auth_key=KEY
+        catalog=catalog,
+        lookup=calls,
+        control=calls,
+        outside=calls,
+        render_metrics=Metrics().render,
+        readiness={},
+        jwt_auth_key=KEY,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://faas") as client:
         response = await client.post("/v1/apps", content=b"x" * 2_000_000)

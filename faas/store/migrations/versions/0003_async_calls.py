@@ -4,6 +4,9 @@ Revision ID: 0003
 Revises: 0002
 """
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -11,4 +14,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    _add_retries()
+
+
+def _add_retries() -> None:
+    """Retries as policy, and dead letters."""
+    op.add_column("routes", sa.Column("retries", sa.JSON()))
