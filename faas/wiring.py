@@ -15,6 +15,7 @@ from faas.api.app import build_app
 from faas.api.dataplane import DataPlane
 from faas.api.error_answer import render_error
 from faas.calls.control import Control
+from faas.calls.events import CallEvents
 from faas.calls.execution import Execution
 from faas.calls.lookup import Lookup
 from faas.calls.outside import OutsideWorkers
@@ -129,14 +130,13 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         table.on_changed = agent.pool.adopt
         table.on_retired = agent.keeper.retire
         fleet = _fleet(settings, processes, agent, table, recorder, metrics, tasks)
-        waiters = Waiters()
-        recorder.on_ended = waiters.wake
+        events = _events(recorder)
         execution = Execution(
             store,
             agent,
             table,
             recorder,
-            waiters,
+            events,
             node=_node_name(settings),
             max_attempts=settings.max_attempts,
             max_result_bytes=settings.max_result_bytes,
@@ -147,7 +147,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             agent,
             recorder,
             execution,
-            waiters,
+            events.waiters,
             fleet,
             retention_s=settings.retention_s,
             render_error=render_error,
@@ -193,7 +193,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         plane = DataPlane(
             table,
             agent,
-            Submission(store, queue).submit,
+            Submission(store, queue, events).submit,
             max_header_bytes=settings.max_header_bytes,
             max_request_bytes=settings.max_request_bytes,
             max_buffered_request_bytes=settings.max_buffered_request_bytes,
@@ -205,8 +205,8 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         app = build_app(
             catalog=catalog,
             lookup=lookup,
-            control=Control(store, queue, agent, lookup, waiters, fleet),
-            outside=OutsideWorkers(store, queue, execution, waiters),
+            control=Control(store, queue, agent, lookup, events, fleet),
+            outside=OutsideWorkers(store, queue, execution, events),
             render_metrics=metrics.render,
             readiness={
                 "store": store.ping,
@@ -232,6 +232,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
 
         def stop_fetching() -> None:
             draining.set()
+            events.close()
             if fetching is not None:
                 fetching.cancel()
 
@@ -356,6 +357,12 @@ def _fleet(
         recent_calls=settings.recent_calls,
     )
     return Fleet(processes - 1, options, lender, table, recorder=recorder, metrics=metrics, tasks=tasks)
+
+
+def _events(recorder: Recorder) -> CallEvents:
+    events = CallEvents(Waiters())
+    recorder.on_ended = events.waiters.wake
+    return events
 
 
 def _engine_check(executor: Executor) -> Any:

@@ -16,6 +16,7 @@ from faas.api.error_answer import render_error
 from faas.calls import execution as execution_module
 from faas.calls import lookup as lookup_module
 from faas.calls.control import Control
+from faas.calls.events import CallEvents
 from faas.calls.execution import Execution
 from faas.calls.lookup import Lookup
 from faas.calls.submission import Submission
@@ -144,13 +145,14 @@ async def desk(empty_database: Path, tmp_path: Path) -> AsyncIterator[Desk]:
         rig.agent._observe = recorder.observe
         queue = SqlQueue(store.database)
         waiters = Waiters()
+        events = CallEvents(waiters)
         recorder.on_ended = waiters.wake
         execution = Execution(
             store,
             rig.agent,
             table,
             recorder,
-            waiters,
+            events,
             node="me",
             max_attempts=3,
             max_result_bytes=8,
@@ -167,9 +169,9 @@ async def desk(empty_database: Path, tmp_path: Path) -> AsyncIterator[Desk]:
             retention_s=3600,
             render_error=render_error,
         )
-        control = Control(store, queue, rig.agent, lookup, waiters, siblings)
+        control = Control(store, queue, rig.agent, lookup, events, siblings)
         sweeper = Sweeper(store.calls, queue, retention_s=3600, is_running_here=rig.agent.running.__contains__)
-        submission = Submission(store, queue)
+        submission = Submission(store, queue, events)
         yield Desk(store, queue, rig, table, submission, execution, lookup, control, waiters, sweeper, recorder)
 
 

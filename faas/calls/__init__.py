@@ -5,7 +5,8 @@
     lookup       what is known of a call, wherever that is: here while it runs, remembered, in the database
     control      cancel
     outside      the same for workers that are not ours
-    waiting      who waits for an end
+    waiting      who waits for something to happen to a call
+    events       what happens to calls, published to who listens
 
 The database is the truth: an attempt may only finish the call while it is its latest, and the sweeper dispatches
 again whatever is unfinished and unknown to the queue. Sync calls go straight from the data plane to the agent; here

@@ -9,8 +9,8 @@ from faas.clock import utc_now
 from faas.errors import CallCancelledError, InvalidRequestError
 
 if TYPE_CHECKING:
+    from faas.calls.events import CallEvents
     from faas.calls.lookup import Lookup, Siblings
-    from faas.calls.waiting import Waiters
     from faas.models import Call
     from faas.queue.base import CallQueue
     from faas.runner.agent import Agent
@@ -26,13 +26,13 @@ class Control:
     """Cancels calls, wherever they are."""
 
     def __init__(
-        self, store: Store, queue: CallQueue, agent: Agent, lookup: Lookup, waiters: Waiters, siblings: Siblings
+        self, store: Store, queue: CallQueue, agent: Agent, lookup: Lookup, events: CallEvents, siblings: Siblings
     ) -> None:
         self._store = store
         self._queue = queue
         self._agent = agent
         self._lookup = lookup
-        self._waiters = waiters
+        self._events = events
         self._siblings = siblings
 
     async def cancel(self, call_id: str) -> Call:
@@ -52,8 +52,9 @@ class Control:
                 return await self._lookup.get(call_id, wait_s=CANCEL_S)
             if await self._store.calls.cancel_waiting(call_id, utc_now()):
                 await self._queue.discard(call_id)
-                self._waiters.wake(call_id)
-                return await self._lookup.now(call_id)
+                cancelled = await self._lookup.now(call_id)
+                self._events.publish(cancelled)
+                return cancelled
             await asyncio.sleep(0.05)
         node = call.attempts[-1].node if call.attempts else "another node"
         raise InvalidRequestError(f"The call runs on {node}; cancel it there")

@@ -17,7 +17,7 @@ from faas.errors import (
     ShuttingDownError,
     TooManyAttemptsError,
 )
-from faas.models import FormatName
+from faas.models import CallStatus, FormatName
 from faas.recorder import attempt_of, log_of, outcome_of
 from faas.runner.collector import Collector
 from faas.runner.invocation import Invocation
@@ -25,7 +25,7 @@ from faas.runner.invocation import Invocation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from faas.calls.waiting import Waiters
+    from faas.calls.events import CallEvents
     from faas.models import Call, CallRequest, CallResult
     from faas.recorder import Recorder
     from faas.runner.agent import Agent
@@ -52,7 +52,7 @@ class Execution:
         agent: Agent,
         table: FunctionTable,
         recorder: Recorder,
-        waiters: Waiters,
+        events: CallEvents,
         *,
         node: str,
         max_attempts: int,
@@ -63,7 +63,7 @@ class Execution:
         self._agent = agent
         self._table = table
         self._recorder = recorder
-        self._waiters = waiters
+        self._events = events
         self._node = node
         self._max_attempts = max_attempts
         self._max_result_bytes = max_result_bytes
@@ -80,7 +80,10 @@ class Execution:
         self.beginning.add(call_id)
         try:
             call = await self._store.calls.begin_attempt(call_id, node=self._node, started_at=utc_now())
-            return None if call is None else await self._run(call)
+            if call is None:
+                return None
+            self._events.publish(call)
+            return await self._run(call)
         finally:
             self.beginning.discard(call_id)
 
@@ -101,12 +104,12 @@ class Execution:
             self.beginning.discard(call.id)
             await self._until_ended(sink, invocation)
         except asyncio.CancelledError:
-            await self._store.calls.requeue(call.id, call.attempt)
+            await self._give_back(call)
             raise
         except FaasError as error:
             sink.error = error
         if isinstance(sink.error, EngineUnavailableError | ShuttingDownError):
-            await self._store.calls.requeue(call.id, call.attempt)
+            await self._give_back(call)
             return RETRY_S
         await self._finish(call, invocation, sink)
         return None
@@ -118,6 +121,10 @@ class Execution:
             self._agent.stop(invocation, LostError("The call was given back"))
             await asyncio.wait([sink.ended], timeout=GIVE_BACK_S)
             raise
+
+    async def _give_back(self, call: Call) -> None:
+        if await self._store.calls.requeue(call.id, call.attempt):
+            self._events.publish(replace(call, status=CallStatus.QUEUED))
 
     async def _finish(self, call: Call, invocation: Invocation | None, sink: Collector) -> None:
         attempt = call.attempts[-1]
@@ -139,7 +146,7 @@ class Execution:
         elif invocation is not None and invocation.function.format is not FormatName.DEFAULT:
             # A hot container's output comes by another way than its answer, and later.
             self._recorder.expect_late_log(invocation, log)
-        self._waiters.wake(call.id)
+        self._events.publish(final)
 
 
 def _invocation(call: Call, function: Function, request: CallRequest, sink: Collector) -> Invocation:

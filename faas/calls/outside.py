@@ -9,8 +9,8 @@ from faas.errors import AppNotFoundError, CallNotFoundError, RouteNotFoundError
 from faas.models import CallStatus
 
 if TYPE_CHECKING:
+    from faas.calls.events import CallEvents
     from faas.calls.execution import Execution
-    from faas.calls.waiting import Waiters
     from faas.models import Call, CallRequest, Route
     from faas.queue.base import CallQueue, Lease
     from faas.store.engine import Store
@@ -24,11 +24,11 @@ LEASE_S = 60.0
 class OutsideWorkers:
     """Leases calls to them, and hears what they have run."""
 
-    def __init__(self, store: Store, queue: CallQueue, execution: Execution, waiters: Waiters) -> None:
+    def __init__(self, store: Store, queue: CallQueue, execution: Execution, events: CallEvents) -> None:
         self._store = store
         self._queue = queue
         self._execution = execution
-        self._waiters = waiters
+        self._events = events
         self._leased: dict[str, tuple[Lease, Call]] = {}
 
     async def lease(self) -> tuple[Call, Route, CallRequest] | None:
@@ -47,6 +47,7 @@ class OutsideWorkers:
                 await self._queue.ack(lease)
                 continue
             self._leased[call.id] = (lease, call)
+            self._events.publish(call)
             return call, route, request
         return None
 
@@ -67,4 +68,4 @@ class OutsideWorkers:
         done = call.ended(CallStatus.SUCCESS, completed_at=utc_now())
         await self._store.calls.finish(done, call.attempts[-1], None, None)
         await self._queue.ack(lease)
-        self._waiters.wake(call_id)
+        self._events.publish(done)

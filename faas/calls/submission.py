@@ -13,6 +13,7 @@ from faas.queue.base import Ticket
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from faas.calls.events import CallEvents
     from faas.models import CallRequest
     from faas.queue.base import CallQueue
     from faas.runner.functions import Function
@@ -24,9 +25,10 @@ __all__ = ["Submission"]
 class Submission:
     """Accepts calls: first on disk, then in line."""
 
-    def __init__(self, store: Store, queue: CallQueue) -> None:
+    def __init__(self, store: Store, queue: CallQueue, events: CallEvents) -> None:
         self._store = store
         self._queue = queue
+        self._events = events
 
     async def submit(
         self, function: Function, request: CallRequest, *, priority: int = 0, not_before: datetime | None = None
@@ -53,6 +55,7 @@ class Submission:
         except FaasError:
             await self._store.calls.delete_unaccepted(call.id)
             raise
+        self._events.publish(call)
         return call
 
 

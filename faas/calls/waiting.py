@@ -1,4 +1,4 @@
-"""Who waits for the end of a call on this node."""
+"""Who waits on this node for something to happen to a call."""
 
 from __future__ import annotations
 
@@ -22,15 +22,21 @@ class Waiters:
         return len(self._waiters)
 
     def wake(self, call_id: str) -> None:
-        """A call has ended; on the hot path."""
+        """Something has happened to a call, its end mostly; on the hot path."""
         if self._waiters:
             for future in self._waiters.get(call_id, ()):
                 if not future.done():
                     future.set_result(None)
 
+    def wake_all(self) -> None:
+        """Anything may have happened to any call."""
+        for call_id in self._waiters:
+            self.wake(call_id)
+
     @contextmanager
     def waiting(self, call_id: str) -> Iterator[asyncio.Future[None]]:
-        """A future that is done when the call ends; look at the call after you have it, so that no end is missed."""
+        """A future that is done when something happens to the call; look at the call after you have it, so that nothing
+        is missed."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(call_id, set()).add(future)
         try:
