@@ -79,19 +79,18 @@ class Execution:
         """
         self.beginning.add(call_id)
         try:
-            call = await self._store.calls.begin_attempt(call_id, node=self._node, started_at=utc_now())
-            if call is None:
+            begun = await self._store.calls.begin(call_id, node=self._node, started_at=utc_now())
+            if begun is None:
                 return None
-            self._events.publish(call)
-            return await self._run(call)
+            self._events.publish(begun.call)
+            return await self._run(begun.call, begun.request)
         finally:
             self.beginning.discard(call_id)
 
-    async def _run(self, call: Call) -> float | None:
+    async def _run(self, call: Call, request: CallRequest | None) -> float | None:
         sink = Collector(self._max_result_bytes)
         invocation: Invocation | None = None
         try:
-            request = await self._store.calls.request(call.id)
             if request is None:
                 raise CallNotFoundError("The call's request is gone")
             if call.attempt > self._max_attempts:

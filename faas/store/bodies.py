@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from faas.store.database import Database
 
-__all__ = ["keep_logs", "keep_results", "log_of", "replace_log", "request_of", "request_row", "result_of"]
+__all__ = [
+    "keep_logs",
+    "keep_results",
+    "log_of",
+    "replace_log",
+    "request_of",
+    "request_row",
+    "requests_of",
+    "result_of",
+]
 
 
 _ADD_REQUEST = call_requests.insert()
@@ -59,10 +68,18 @@ def replace_log(connection: Connection, call_id: str, log: CallLog) -> None:
 
 def request_of(connection: Connection, call_id: str) -> CallRequest | None:
     """What the caller sent; None for calls whose request was not kept."""
-    row = connection.execute(select(call_requests).where(call_requests.c.call_id == call_id)).first()
-    if row is None:
-        return None
-    return CallRequest(method=row.method, url=row.url, headers=row.headers, body=row.body)
+    return requests_of(connection, [call_id]).get(call_id)
+
+
+def requests_of(connection: Connection, call_ids: Sequence[str]) -> dict[str, CallRequest]:
+    """What the callers sent, by the id of the call; without those that were not kept."""
+    if not call_ids:
+        return {}
+    statement = select(call_requests).where(call_requests.c.call_id.in_(call_ids))
+    return {
+        row.call_id: CallRequest(method=row.method, url=row.url, headers=row.headers, body=row.body)
+        for row in connection.execute(statement)
+    }
 
 
 def result_of(connection: Connection, call_id: str) -> CallResult | None:

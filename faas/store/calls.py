@@ -15,17 +15,18 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, literal, select, text, update
+from sqlalchemy import delete, func, select, text, update
 
 from faas.clock import utc_now
 from faas.errors import CallCancelledError, InvalidRequestError
-from faas.models import Attempt, Call, CallStatus, Reason
+from faas.models import CallStatus, Reason
 from faas.store import attempts as attempt_rows
 from faas.store import bodies
-from faas.store.call_rows import call_of, result_values, values_of
-from faas.store.columns import UtcDateTime
+from faas.store.call_rows import call_of, values_of
+from faas.store.runs import OF_ATTEMPT, Beginning, Ending, begin_many, fence, finish_many
 from faas.store.tables import IS_FINAL, IS_UNFINISHED, calls
 
 if TYPE_CHECKING:
@@ -34,34 +35,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Select
 
-    from faas.models import CallLog, CallRequest, CallResult
+    from faas.models import Attempt, Call, CallLog, CallRequest, CallResult
     from faas.store.database import Database
+    from faas.store.runs import Begun
 
 __all__ = ["CallRecords", "UnfinishedCall"]
 
 WAITING = (CallStatus.DELAYED.value, CallStatus.QUEUED.value)
 DEFAULT_PAGE = 30
-LOST = "lost"
 SHUT_DOWN = "the node shut down"
 
 # Built once: making a statement takes SQLAlchemy longer than SQLite takes to run it.
 _ADD = calls.insert()
-_BEGIN = (
-    update(calls)
-    .where(calls.c.id == bindparam("the_id"), text(IS_UNFINISHED))
-    .values(
-        status=CallStatus.RUNNING.value,
-        attempt=calls.c.attempt + 1,
-        started_at=func.coalesce(calls.c.started_at, bindparam("the_start", type_=UtcDateTime)),
-    )
-    .returning(calls)
-)
-# The fence: changes a call only while this attempt of it is the one that runs.
-_OF_ATTEMPT = update(calls).where(
-    calls.c.id == bindparam("the_id"),
-    calls.c.status == literal(CallStatus.RUNNING.value),
-    calls.c.attempt == bindparam("the_attempt"),
-)
 
 
 class UnfinishedCall(NamedTuple):
@@ -102,6 +87,8 @@ class CallRecords:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._begin = database.batched(begin_many, name="begin")
+        self._finish = database.batched(partial(finish_many, database), name="finish")
 
     # --- a call's life
 
@@ -115,50 +102,27 @@ class CallRecords:
         statement = delete(calls).where(calls.c.id == call_id, calls.c.status.in_(WAITING), calls.c.attempt == 0)
         await self._database.write(lambda connection: connection.execute(statement).rowcount)
 
-    async def begin_attempt(self, call_id: str, *, node: str, started_at: datetime) -> Call | None:
+    async def begin(self, call_id: str, *, node: str, started_at: datetime) -> Begun | None:
         """Start the next attempt, also over one whose node is lost; None when the call has ended or is gone.
 
-        The call's own `started_at` stays that of its first attempt.
+        The call's own `started_at` stays that of its first attempt; concurrent callers share a transaction.
         """
+        return await self._begin(Beginning(call_id=call_id, node=node, started_at=started_at))
 
-        def work(connection: Connection) -> Call | None:
-            row = connection.execute(_BEGIN, {"the_id": call_id, "the_start": started_at}).first()
-            if row is None:
-                return None
-            if row.attempt > 1:
-                attempt_rows.close_open(connection, call_id, at=started_at, error=LOST)
-            attempt = Attempt(number=row.attempt, node=node, started_at=started_at)
-            attempt_rows.start(connection, call_id, attempt)
-            earlier = attempt_rows.attempts_of(connection, [call_id]) if row.attempt > 1 else {call_id: (attempt,)}
-            return call_of(row, earlier[call_id])
-
-        return await self._database.write(work)
+    async def begin_attempt(self, call_id: str, *, node: str, started_at: datetime) -> Call | None:
+        """As `begin`, for who does not need the request."""
+        begun = await self.begin(call_id, node=node, started_at=started_at)
+        return None if begun is None else begun.call
 
     async def finish(self, call: Call, attempt: Attempt, result: CallResult | None, log: CallLog | None) -> bool:
-        """End a call as `call` says (a final status); False and no change when the attempt is not the latest."""
+        """End a call as `call` says (a final status); False and no change when the attempt is not the latest.
+
+        The call leaves the embedded queue with it. Concurrent callers share a transaction.
+        """
         if not call.status.is_final:
             raise ValueError(f"{call.status} is not the end of a call")
-        completed_at = call.completed_at or utc_now()
-        info = result.info if result else call.result
-
-        def work(connection: Connection) -> bool:
-            values = {
-                **_fence(call.id, attempt.number),
-                "status": call.status.value,
-                "completed_at": completed_at,
-                "reason": call.reason.value if call.reason else None,
-                "error": call.error,
-                **result_values(info),
-            }
-            if connection.execute(_OF_ATTEMPT, values).rowcount != 1:
-                return False
-            ended = replace(attempt, completed_at=attempt.completed_at or completed_at)
-            attempt_rows.end(connection, call.id, ended)
-            bodies.keep_results(self._database, connection, [(call.id, result)] if result else [])
-            bodies.keep_logs(self._database, connection, [(call.id, log)] if log else [])
-            return True
-
-        return await self._database.write(work)
+        call = replace(call, completed_at=call.completed_at or utc_now())
+        return await self._finish(Ending(call=call, attempt=attempt, result=result, log=log))
 
     async def replace_log(self, call_id: str, log: CallLog) -> None:
         """Keep a longer log of an ended call: its last lines came after its answer. Nothing when the call is gone."""
@@ -173,10 +137,10 @@ class CallRecords:
         """Give a running call back, because its node shuts down; False when the attempt is not the latest."""
 
         def work(connection: Connection) -> bool:
-            values = {**_fence(call_id, attempt_number), "status": CallStatus.QUEUED.value}
-            if connection.execute(_OF_ATTEMPT, values).rowcount != 1:
+            values = {**fence(call_id, attempt_number), "status": CallStatus.QUEUED.value}
+            if connection.execute(OF_ATTEMPT, values).rowcount != 1:
                 return False
-            attempt_rows.close_open(connection, call_id, at=utc_now(), error=SHUT_DOWN)
+            attempt_rows.close_open(connection, {call_id: utc_now()}, error=SHUT_DOWN)
             return True
 
         return await self._database.write(work)
@@ -297,10 +261,6 @@ class CallRecords:
         old = select(calls.c.id).where(text(IS_FINAL), calls.c.created_at < before)
         statement = delete(calls).where(calls.c.id.in_(old.order_by(calls.c.created_at).limit(limit)))
         return await self._database.write(lambda connection: connection.execute(statement).rowcount)
-
-
-def _fence(call_id: str, number: int) -> dict[str, object]:
-    return {"the_id": call_id, "the_attempt": number}
 
 
 def _cursor_of(call_id: str) -> str:

@@ -381,3 +381,45 @@ async def test_purging_takes_the_oldest_ended_calls_with_all_that_is_theirs(stor
         assert await store.calls.log(call.id) is None
     assert await store.calls.get(waiting.id) is not None
     assert await store.calls.get(young.id) is not None
+
+
+# --- many at once
+
+
+async def test_attempts_that_begin_at_once_bring_each_its_own_call_and_request(store: Store) -> None:
+    calls = [a_call() for _ in range(20)]
+    await asyncio.gather(*[store.calls.insert(call, a_request(body=call.id.encode())) for call in calls])
+    gone = new_id()
+    begun = await asyncio.gather(
+        *[store.calls.begin(call_id, node="n", started_at=utc_now()) for call_id in [*(c.id for c in calls), gone]]
+    )
+    assert begun.pop() is None
+    for call, one in zip(calls, begun, strict=True):
+        assert one is not None
+        assert one.request is not None
+        assert (one.call.id, one.call.attempt, one.request.body) == (call.id, 1, call.id.encode())
+        assert one.call == await store.calls.get(call.id)
+
+
+async def test_of_many_ends_at_once_only_those_of_a_latest_attempt_count(store: Store) -> None:
+    running = [await begun(store) for _ in range(6)]
+    again = await store.calls.begin_attempt(running[0].id, node="other", started_at=utc_now())
+    assert again is not None
+    twice = [*running, running[5]]
+    answers = await asyncio.gather(
+        *[
+            store.calls.finish(
+                call.ended(CallStatus.SUCCESS, completed_at=utc_now()),
+                call.attempts[-1],
+                a_result(body=str(number).encode()),
+                None,
+            )
+            for number, call in enumerate(twice)
+        ]
+    )
+    assert answers == [False, True, True, True, True, True, False]
+    assert await store.calls.get(again.id) == again
+    for number, call in enumerate(running[1:], 1):
+        result = await store.calls.result(call.id)
+        assert result is not None
+        assert result.body == str(number).encode()
