@@ -192,7 +192,8 @@ class CallStatus(StrEnum):
            |         |          |
            +---------+----------+-----> cancelled
 
-    A call whose node died goes from running back to queued; `attempt` counts how often it was running.
+    A call whose node died goes from running back to queued, one that is retried to queued or delayed; `attempt` counts
+    how often it was running.
     """
 
     DELAYED = "delayed"
@@ -319,11 +320,17 @@ class Call:
     error: str = ""
     attempt: int = 0
     """How many attempts began; also the fence: only the latest attempt may finish the call."""
+    retries: int = 0
+    """How many of them failed and were retried by the route's policy; the platform lost the others."""
     attempts: tuple[Attempt, ...] = ()
     priority: int = 0
     not_before: datetime | None = None
     retry_of: str | None = None
     retried_by: str | None = None
+    is_dead_letter: bool = False
+    """Its retries are exhausted, and it was not run again since."""
+    cancel_requested_at: datetime | None = None
+    """Somebody asked for its end while it ran on another node than the one asked."""
     result: ResultInfo | None = None
 
     def ended(

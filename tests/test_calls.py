@@ -37,6 +37,7 @@ from faas.metrics import Metrics
 from faas.models import App, CallStatus, FormatName, Reason
 from faas.queue.sql import SqlQueue
 from faas.recorder import Recorder
+from faas.retry_policy import RetryPolicy
 from faas.runner.functions import FunctionTable
 from faas.runner.invocation import State
 from faas.store.engine import Store, open_store
@@ -493,3 +494,90 @@ async def test_only_ended_calls_past_their_retention_are_purged(desk: Desk) -> N
 
         await wait_until(is_gone)
     assert await desk.store.calls.get(kept.id) is not None
+
+
+# --- retries
+
+
+def have_retried(desk: Desk, image: str, **policy: Any) -> None:
+    """Give a route retries; without a delay, unless the policy says so."""
+    values = {"max_retries": 2, "delay_s": 0, **policy}
+    image_format = FormatName.DEFAULT if image == "cat" else FormatName.HTTP_STREAM
+    route = a_route(image=image, path=f"/{image}", format=image_format, retries=RetryPolicy(**values))
+    desk.table.route_changed(App(name="demo"), route)
+
+
+async def test_a_failed_call_runs_again_until_its_retries_are_exhausted(desk: Desk) -> None:
+    have_retried(desk, "upset")
+    call = await desk.submit("upset")
+    for retries in (1, 2):
+        assert await desk.execution.run(call.id) == 0
+        waiting = await desk.lookup.get(call.id)
+        assert (waiting.status, waiting.retries, waiting.is_dead_letter) == (CallStatus.QUEUED, retries, False)
+        with pytest.raises(CallNotFinishedError):
+            await desk.lookup.result(call.id)
+    assert await desk.execution.run(call.id) is None
+    dead = await desk.lookup.get(call.id)
+    assert (dead.status, dead.reason, dead.is_dead_letter) == (CallStatus.ERROR, Reason.BAD_EXIT, True)
+    assert [(one.number, one.reason) for one in dead.attempts] == [(n, Reason.BAD_EXIT) for n in (1, 2, 3)]
+    assert all(one.container_id and one.completed_at and one.exec_ms for one in dead.attempts)
+    assert (await desk.lookup.result(call.id)).body == b"oh no"
+
+
+async def test_a_retry_with_a_delay_is_a_delayed_call(desk: Desk) -> None:
+    have_retried(desk, "upset", delay_s=60, jitter=0)
+    call = await desk.submit("upset")
+    assert await desk.execution.run(call.id) == 60
+    waiting = await desk.lookup.get(call.id)
+    assert waiting.status is CallStatus.DELAYED
+    assert waiting.not_before is not None
+    assert waiting.not_before > utc_now() + timedelta(seconds=30)
+    cancelled = await desk.control.cancel(call.id)
+    assert cancelled.status is CallStatus.CANCELLED
+
+
+async def test_what_the_policy_does_not_name_ends_the_call_and_leaves_no_dead_letter(desk: Desk) -> None:
+    have_retried(desk, "upset", on=("timeout",))
+    call = await desk.submit("upset")
+    assert await desk.execution.run(call.id) is None
+    ended = await desk.lookup.get(call.id)
+    assert (ended.status, ended.attempt, ended.is_dead_letter) == (CallStatus.ERROR, 1, False)
+
+
+async def test_attempts_that_the_platform_lost_take_no_retry_away(desk: Desk) -> None:
+    have_retried(desk, "upset", max_retries=1)
+    call = await desk.submit("upset")
+    for _ in range(2):
+        await desk.store.calls.begin_attempt(call.id, node="dead", started_at=utc_now())
+    assert await desk.execution.run(call.id) == 0, "the third attempt, and the first that failed by itself"
+    assert await desk.execution.run(call.id) is None
+    dead = await desk.lookup.get(call.id)
+    assert (dead.attempt, dead.retries, dead.is_dead_letter) == (4, 1, True)
+
+
+async def test_a_call_that_takes_its_node_down_every_time_is_a_dead_letter(desk: Desk) -> None:
+    call = await desk.submit()
+    for _ in range(3):
+        await desk.store.calls.begin_attempt(call.id, node="dead", started_at=utc_now())
+    await desk.execution.run(call.id)
+    assert (await desk.lookup.get(call.id)).is_dead_letter
+
+
+async def test_each_attempt_has_its_own_log_and_the_call_has_all(desk: Desk) -> None:
+    lines = iter((b"first\n", b"second\n"))
+
+    async def grumble(process: Any) -> int:
+        process.write_error(next(lines))
+        return 3
+
+    desk.rig.executor.programs["cat"] = grumble
+    have_retried(desk, "cat", max_retries=1)
+    call = await desk.submit("cat")
+    await desk.execution.run(call.id)
+    assert (await desk.lookup.log(call.id)).data == b"first\n"
+    await desk.execution.run(call.id)
+    assert (await desk.lookup.log(call.id, attempt=1)).data == b"first\n"
+    assert (await desk.lookup.log(call.id, attempt=2)).data == b"second\n"
+    assert (await desk.lookup.log(call.id)).data == b"first\nsecond\n"
+    with pytest.raises(InvalidRequestError, match="no attempt 3"):
+        await desk.lookup.log(call.id, attempt=3)

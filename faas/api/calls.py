@@ -88,12 +88,16 @@ async def get_result(lookup: LookupDep, call_id: str) -> Response:
                 "X-Log-Truncated": {"description": "`true` when only a part was kept.", "schema": {"type": "string"}}
             },
         },
-        **errors(*GONE),
+        **errors(InvalidRequestError, *GONE),
     },
 )
-async def get_log(lookup: LookupDep, call_id: str) -> Response:
-    """Its bytes as they came."""
-    log = await lookup.log(call_id)
+async def get_log(
+    lookup: LookupDep,
+    call_id: str,
+    attempt: Annotated[int | None, Query(ge=1, description="Only what this attempt wrote; the first is 1.")] = None,
+) -> Response:
+    """Its bytes as they came, one attempt after the other."""
+    log = await lookup.log(call_id, attempt=attempt)
     response = Response(log.data, media_type="text/plain; charset=utf-8")
     if log.is_truncated:
         response.headers["x-log-truncated"] = "true"

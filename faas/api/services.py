@@ -53,8 +53,8 @@ class Lookup(Protocol):
     async def result(self, call_id: str) -> CallResult:
         """What a sync caller would have got; raises `CallNotFinishedError` too."""
 
-    async def log(self, call_id: str) -> CallLog:
-        """What it wrote to standard error."""
+    async def log(self, call_id: str, *, attempt: int | None = None) -> CallLog:
+        """What it wrote to standard error, in all attempts or in one; raises `InvalidRequestError` for one too many."""
 
     async def list_calls(
         self,

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import math
 from dataclasses import replace
+from random import random
 from typing import TYPE_CHECKING
 
+from faas.calls.retries import judge
 from faas.clock import utc_now
 from faas.errors import (
+    CallCancelledError,
     CallNotFoundError,
     EngineUnavailableError,
     FaasError,
@@ -93,7 +96,9 @@ class Execution:
         try:
             if request is None:
                 raise CallNotFoundError("The call's request is gone")
-            if call.attempt > self._max_attempts:
+            if call.cancel_requested_at is not None:
+                raise CallCancelledError
+            if call.attempt - call.retries > self._max_attempts:
                 raise TooManyAttemptsError(
                     f"The node died each of the {self._max_attempts} times it ran this call (max_attempts)"
                 )
@@ -110,8 +115,7 @@ class Execution:
         if isinstance(sink.error, EngineUnavailableError | ShuttingDownError):
             await self._give_back(call)
             return RETRY_S
-        await self._finish(call, invocation, sink)
-        return None
+        return await self._finish(call, invocation, sink)
 
     async def _until_ended(self, sink: Collector, invocation: Invocation) -> None:
         try:
@@ -125,7 +129,7 @@ class Execution:
         if await self._store.calls.requeue(call.id, call.attempt):
             self._events.publish(replace(call, status=CallStatus.QUEUED))
 
-    async def _finish(self, call: Call, invocation: Invocation | None, sink: Collector) -> None:
+    async def _finish(self, call: Call, invocation: Invocation | None, sink: Collector) -> float | None:
         attempt = call.attempts[-1]
         log = None
         if invocation is not None:
@@ -138,14 +142,25 @@ class Execution:
             headers = invocation.function.add_headers(list(result.headers))
             result = replace(result, headers=tuple(headers))
         status, reason, text = outcome_of(sink.error, result.status_code)
-        attempt = replace(attempt, reason=reason, error=text)
         final = call.ended(status, completed_at=utc_now(), reason=reason, error=text, result=result.info)
-        if not await self._store.calls.finish(final, attempt, result, log):
+        if isinstance(sink.error, TooManyAttemptsError):
+            final = replace(final, is_dead_letter=True)
+        policy = invocation.function.retries if invocation is not None else None
+        verdict = judge(final, policy, now=utc_now(), draw=random())  # noqa: S311 - spread, not secret
+        final = verdict.ended
+        attempt = replace(attempt, reason=final.reason, error=final.error)
+        written: Call | None = None
+        if verdict.waiting is not None and await self._store.retrying.put_back(verdict.waiting, attempt, log):
+            written = verdict.waiting
+        elif await self._store.calls.finish(final, attempt, result, log):
+            written = final
+        if written is None:
             logger.warning("attempt_was_superseded", extra={"call_id": call.id, "attempt": attempt.number})
         elif invocation is not None and invocation.function.format is not FormatName.DEFAULT:
             # A hot container's output comes by another way than its answer, and later.
             self._recorder.expect_late_log(invocation, log)
-        self._events.publish(final)
+        self._events.publish(written or final)
+        return verdict.retry_after_s if written is verdict.waiting else None
 
 
 def _invocation(call: Call, function: Function, request: CallRequest, sink: Collector) -> Invocation:

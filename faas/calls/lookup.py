@@ -13,6 +13,7 @@ from faas.errors import (
     CallExpiredError,
     CallNotFinishedError,
     CallNotFoundError,
+    InvalidRequestError,
     ResultNotKeptError,
 )
 from faas.ids import created_at_of, is_call_id
@@ -147,20 +148,34 @@ class Lookup:
             raise ResultNotKeptError("The answer of a sync call went to its caller and is not kept")
         return result
 
-    async def log(self, call_id: str) -> CallLog:
-        """What its function wrote to standard error, so far. Raises as `get`."""
+    async def log(self, call_id: str, *, attempt: int | None = None) -> CallLog:
+        """What its function wrote to standard error, so far: in all attempts, or in one.
+
+        Raises as `get`, and `InvalidRequestError` for an attempt that there was not.
+        """
+        logs = await self._logs(call_id)
+        if attempt is None:
+            parts = [logs[number] for number in sorted(logs)]
+            return CallLog(data=b"".join(part.data for part in parts), is_truncated=any(p.is_truncated for p in parts))
+        if attempt not in logs:
+            count = max(1, (await self.now(call_id)).attempt)
+            if attempt > count:
+                raise InvalidRequestError(f"The call has no attempt {attempt}: there were {count} so far")
+        return logs.get(attempt, CallLog(data=b""))
+
+    async def _logs(self, call_id: str) -> dict[int, CallLog]:
         invocation = self._agent.running.get(call_id)
-        if invocation is not None:
-            return log_of(invocation) or CallLog(data=b"")
-        late = self._recorder.late_log(call_id)
-        if late is not None:
-            return late
-        ended = self._recorder.get(call_id)
-        if ended is None and (view := await self._siblings.find(call_id)) is not None:
-            return view.log or CallLog(data=b"")
+        is_sync_here = invocation is not None and invocation.attempt == 0
+        sync = invocation if is_sync_here else self._recorder.get(call_id)
+        if sync is not None:
+            return {1: log_of(sync) or CallLog(data=b"")}
+        if invocation is None and (view := await self._siblings.find(call_id)) is not None:
+            return {1: view.log or CallLog(data=b"")}
         await self.now(call_id)
-        log = log_of(ended) if ended is not None else await self._store.calls.log(call_id)
-        return log or CallLog(data=b"")
+        logs = await self._store.calls.logs(call_id) | self._recorder.late_logs(call_id)
+        if invocation is not None:
+            logs[invocation.attempt] = log_of(invocation) or CallLog(data=b"")
+        return logs
 
     async def list_calls(
         self,

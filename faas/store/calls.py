@@ -4,10 +4,11 @@ Every change of a status is one conditional statement, so that two who want diff
 
     insert -> delayed | queued -begin_attempt-> running -finish-> success | error | cancelled
                      |    ^                     |   |
-                     |    +------- requeue -----+   +- begin_attempt (its node is lost): running, attempt + 1
+                     |    +- requeue, put_back -+   +- begin_attempt (its node is lost): running, attempt + 1
                      +- cancel_waiting -> cancelled
 
-`finish` and `requeue` name the attempt they speak for; of an attempt that is not the latest they change nothing.
+`finish`, `requeue` and `put_back` (of `retrying`) name the attempt they speak for; of an attempt that is not the
+latest they change nothing.
 """
 
 from __future__ import annotations
@@ -124,12 +125,12 @@ class CallRecords:
         call = replace(call, completed_at=call.completed_at or utc_now())
         return await self._finish(Ending(call=call, attempt=attempt, result=result, log=log))
 
-    async def replace_log(self, call_id: str, log: CallLog) -> None:
-        """Keep a longer log of an ended call: its last lines came after its answer. Nothing when the call is gone."""
+    async def replace_log(self, call_id: str, number: int, log: CallLog) -> None:
+        """Keep a longer log of an ended attempt: its last lines came late. Nothing for a call that is gone."""
 
         def work(connection: Connection) -> None:
             if connection.execute(select(calls.c.id).where(calls.c.id == call_id)).first() is not None:
-                bodies.replace_log(connection, call_id, log)
+                bodies.replace_log(connection, call_id, number, log)
 
         await self._database.write(work)
 
@@ -171,7 +172,7 @@ class CallRecords:
             tried = [(call.id, attempt) for call, _, _ in records for attempt in call.attempts]
             attempt_rows.keep(database, connection, tried)
             bodies.keep_results(database, connection, [(call.id, result) for call, result, _ in records if result])
-            bodies.keep_logs(database, connection, [(call.id, log) for call, _, log in records if log])
+            bodies.keep_logs(database, connection, [(call.id, call.attempt, log) for call, _, log in records if log])
 
         await self._database.write(work)
 
@@ -197,9 +198,9 @@ class CallRecords:
         """What a sync caller would have got."""
         return await self._database.read(lambda connection: bodies.result_of(connection, call_id))
 
-    async def log(self, call_id: str) -> CallLog | None:
-        """What the containers wrote."""
-        return await self._database.read(lambda connection: bodies.log_of(connection, call_id))
+    async def logs(self, call_id: str) -> dict[int, CallLog]:
+        """What the containers of attempts that have ended wrote, by attempt and in their order."""
+        return await self._database.read(lambda connection: bodies.logs_of(connection, call_id))
 
     async def unfinished(self, *, before: datetime, limit: int, after: str | None = None) -> list[UnfinishedCall]:
         """Calls created before an instant that have not ended, in the order of their ids, those after one id."""

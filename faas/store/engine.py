@@ -15,6 +15,7 @@ from faas.store.apps import Apps
 from faas.store.calls import CallRecords
 from faas.store.database import WRITES, Database
 from faas.store.migrate import bring_up_to_date
+from faas.store.retrying import Retrying
 from faas.store.routes import Routes
 from faas.tasks import TaskSet
 
@@ -55,6 +56,7 @@ class Store:
         self.apps = Apps(database)
         self.routes = Routes(database)
         self.calls = CallRecords(database)
+        self.retrying = Retrying(database)
 
     async def ping(self) -> None:
         """Return when the database answers; `StoreUnavailableError` when it does not."""

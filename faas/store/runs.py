@@ -144,7 +144,7 @@ def finish_many(database: Database, connection: Connection, endings: Sequence[En
     connection.execute(OF_ATTEMPT, [_values(one) for one in ended])
     attempt_rows.end(connection, [(one.call.id, _ended(one)) for one in ended])
     bodies.keep_results(database, connection, [(one.call.id, one.result) for one in ended if one.result])
-    bodies.keep_logs(database, connection, [(one.call.id, one.log) for one in ended if one.log])
+    bodies.keep_logs(database, connection, [(one.call.id, one.attempt.number, one.log) for one in ended if one.log])
     connection.execute(_FORGET, {"the_ids": list(heard)})
     return answers
 
@@ -157,6 +157,7 @@ def _values(ending: Ending) -> dict[str, object]:
         "completed_at": call.completed_at,
         "reason": call.reason.value if call.reason else None,
         "error": call.error,
+        "is_dead_letter": call.is_dead_letter,
         **result_values(ending.result.info if ending.result else call.result),
     }
 

@@ -3,7 +3,8 @@ same; a test holds the two together.
 
 apps 1--n routes
 calls 1--n call_attempts
-      1--1 call_requests, call_results, call_logs      the big parts, so that listings read small rows
+      1--1 call_requests, call_results                 the big parts, so that listings read small rows
+      1--n attempt_logs                                what each attempt logged; one that logged nothing has none
 queued_calls                                            the embedded queue; knows ids only, hence no foreign key
 """
 
@@ -27,6 +28,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     event,
+    false,
     text,
 )
 
@@ -36,12 +38,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 __all__ = [
+    "IS_DEAD_LETTER",
     "IS_FINAL",
+    "IS_TO_CANCEL",
     "IS_UNFINISHED",
     "REVISION",
     "apps",
+    "attempt_logs",
     "call_attempts",
-    "call_logs",
     "call_requests",
     "call_results",
     "calls",
@@ -55,7 +59,9 @@ REVISION = "0003"
 
 IS_UNFINISHED = "status IN ('delayed', 'queued', 'running')"
 IS_FINAL = "status IN ('success', 'error', 'cancelled')"
-"""The predicates of two partial indexes; a query has to say them in these words for the index to be used."""
+IS_DEAD_LETTER = "is_dead_letter"
+IS_TO_CANCEL = "status = 'running' AND cancel_requested_at IS NOT NULL"
+"""The predicates of partial indexes; a query has to say them in these words for the index to be used."""
 
 _WHERE = "where"
 
@@ -130,11 +136,18 @@ calls = Table(
     Column("result_status_code", Integer),
     Column("result_content_type", PlainText),
     Column("result_size_bytes", BigInteger),
+    # Retries by the route's policy, and what is left when they are exhausted.
+    Column("retries", Integer, nullable=False, server_default="0"),
+    Column("is_dead_letter", Boolean, nullable=False, server_default=false()),
+    # For the node that runs the call, when another one was asked to cancel it.
+    Column("cancel_requested_at", UtcDateTime),
     # Ids are ordered by time, so the pages of a listing are ranges of these.
     Index("ix_calls_app_name_id", "app_name", "id"),
     Index("ix_calls_status_app_name_id", "status", "app_name", "id"),
     Index("ix_calls_unfinished", "id", info={_WHERE: IS_UNFINISHED}),
     Index("ix_calls_final", "created_at", info={_WHERE: IS_FINAL}),
+    Index("ix_calls_dead_letters", "app_name", "id", info={_WHERE: IS_DEAD_LETTER}),
+    Index("ix_calls_to_cancel", "id", info={_WHERE: IS_TO_CANCEL}),
 )
 
 
@@ -191,10 +204,11 @@ call_results = Table(
     Column("is_truncated", Boolean, nullable=False),
 )
 
-call_logs = Table(
-    "call_logs",
+attempt_logs = Table(
+    "attempt_logs",
     metadata,
     _of_call(),
+    Column("number", Integer, primary_key=True),
     Column("data", LargeBinary, nullable=False),
     Column("is_truncated", Boolean, nullable=False),
 )

@@ -68,6 +68,7 @@ class FakeCalls:
     tasks: list[tuple[Call, Route, CallRequest]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     waited_s: float | None = None
+    attempt_asked: int | None = None
     listed: dict[str, Any] = field(default_factory=dict)
     failure: Exception | None = None
 
@@ -88,8 +89,9 @@ class FakeCalls:
             raise CallNotFinishedError("The call has not ended yet")
         return self.results[call_id]
 
-    async def log(self, call_id: str) -> CallLog:
+    async def log(self, call_id: str, *, attempt: int | None = None) -> CallLog:
         self._find(call_id)
+        self.attempt_asked = attempt
         return self.logs.get(call_id, CallLog(data=b""))
 
     async def cancel(self, call_id: str) -> Call:

@@ -55,7 +55,7 @@ async def test_an_accepted_call_comes_back_with_every_byte_of_its_request(store:
     assert await store.calls.get(call.id) == replace(call, error="é\ufffd")
     assert await store.calls.request(call.id) == request
     assert await store.calls.result(call.id) is None
-    assert await store.calls.log(call.id) is None
+    assert await store.calls.logs(call.id) == {}
 
 
 async def test_a_hundred_calls_accepted_at_once_are_all_there(store: Store) -> None:
@@ -82,7 +82,7 @@ async def test_an_unknown_call_is_none(store: Store) -> None:
     assert await store.calls.get(unknown) is None
     assert await store.calls.request(unknown) is None
     assert await store.calls.result(unknown) is None
-    assert await store.calls.log(unknown) is None
+    assert await store.calls.logs(unknown) == {}
     assert await store.calls.begin_attempt(unknown, node="n", started_at=utc_now()) is None
     assert not await store.calls.cancel_waiting(unknown, utc_now())
     assert not await store.calls.requeue(unknown, 1)
@@ -177,7 +177,7 @@ async def test_the_end_of_a_call_keeps_result_log_and_evidence(store: Store) -> 
     assert await store.calls.finish(done, attempt, result, log)
     assert await store.calls.get(running.id) == replace(done, result=result.info, attempts=(attempt,))
     assert await store.calls.result(running.id) == result
-    assert await store.calls.log(running.id) == log
+    assert await store.calls.logs(running.id) == {1: log}
 
 
 async def test_only_the_latest_attempt_ends_a_call(store: Store) -> None:
@@ -273,7 +273,7 @@ async def test_ended_sync_calls_are_recorded_in_one_go_and_once(store: Store) ->
     for call, result, log in records:
         assert await store.calls.get(call.id) == call
         assert await store.calls.result(call.id) == result
-        assert await store.calls.log(call.id) == log
+        assert await store.calls.logs(call.id) == ({1: log} if log else {})
 
 
 # --- looking
@@ -378,7 +378,7 @@ async def test_purging_takes_the_oldest_ended_calls_with_all_that_is_theirs(stor
         assert await store.calls.get(call.id) is None
         assert await store.calls.request(call.id) is None
         assert await store.calls.result(call.id) is None
-        assert await store.calls.log(call.id) is None
+        assert await store.calls.logs(call.id) == {}
     assert await store.calls.get(waiting.id) is not None
     assert await store.calls.get(young.id) is not None
 

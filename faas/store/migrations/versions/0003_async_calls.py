@@ -18,5 +18,29 @@ def upgrade() -> None:
 
 
 def _add_retries() -> None:
-    """Retries as policy, and dead letters."""
+    """Retries as policy, dead letters, the log of each attempt, and calls that are cancelled from another node."""
     op.add_column("routes", sa.Column("retries", sa.JSON()))
+    op.add_column("calls", sa.Column("retries", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("calls", sa.Column("is_dead_letter", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("calls", sa.Column("cancel_requested_at", sa.DateTime(timezone=True)))
+    for name, columns, predicate in (
+        ("ix_calls_dead_letters", ["app_name", "id"], "is_dead_letter"),
+        ("ix_calls_to_cancel", ["id"], "status = 'running' AND cancel_requested_at IS NOT NULL"),
+    ):
+        where = sa.text(predicate)
+        op.create_index(name, "calls", columns, sqlite_where=where, postgresql_where=where)
+    op.create_table(
+        "attempt_logs",
+        sa.Column("call_id", sa.String(36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.Column("is_truncated", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("call_id", "number", name="pk_attempt_logs"),
+        sa.ForeignKeyConstraint(["call_id"], ["calls.id"], name="fk_attempt_logs_calls", ondelete="CASCADE"),
+    )
+    # Of calls before, the log of the attempt that ended them was kept.
+    op.execute(
+        "INSERT INTO attempt_logs (call_id, number, data, is_truncated)"
+        " SELECT call_id, attempt, data, is_truncated FROM call_logs JOIN calls ON calls.id = call_logs.call_id"
+    )
+    op.drop_table("call_logs")
