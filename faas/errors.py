@@ -16,6 +16,7 @@ __all__ = [
     "BodyTooLargeError",
     "CallCancelledError",
     "CallExpiredError",
+    "CallNotBegunError",
     "CallNotFinishedError",
     "CallNotFoundError",
     "CallTimeoutError",
@@ -444,6 +445,17 @@ class CallCancelledError(FaasError):
     reason = "client_request"
 
     def __init__(self, message: str = "The call was cancelled") -> None:
+        super().__init__(message)
+
+
+class CallNotBegunError(FaasError):
+    """The call's `X-Expires` passed before it began; it never ran."""
+
+    http_status = 504
+    code = "expired"
+    reason = "expired"
+
+    def __init__(self, message: str = "The call expired before it began") -> None:
         super().__init__(message)
 
 

@@ -221,6 +221,7 @@ class Reason(StrEnum):
     PROTOCOL = "protocol"
     START_FAILED = "start_failed"
     CLIENT_REQUEST = "client_request"
+    EXPIRED = "expired"
     INTERNAL = "internal"
 
 
@@ -325,6 +326,8 @@ class Call:
     attempts: tuple[Attempt, ...] = ()
     priority: int = 0
     not_before: datetime | None = None
+    expires_at: datetime | None = None
+    """A call that has not begun by then never will."""
     retry_of: str | None = None
     retried_by: str | None = None
     is_dead_letter: bool = False

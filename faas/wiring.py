@@ -11,12 +11,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from faas.api.admission import Admission
 from faas.api.app import build_app
 from faas.api.dataplane import DataPlane
 from faas.api.error_answer import render_error
 from faas.calls.control import Control
 from faas.calls.events import CallEvents
 from faas.calls.execution import Execution
+from faas.calls.expiry import Expiry
 from faas.calls.lookup import Lookup
 from faas.calls.outside import OutsideWorkers
 from faas.calls.submission import Submission
@@ -193,7 +195,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         plane = DataPlane(
             table,
             agent,
-            Submission(store, queue, events).submit,
+            Admission(Submission(store, queue, events).submit, lookup).admit,
             max_header_bytes=settings.max_header_bytes,
             max_request_bytes=settings.max_request_bytes,
             max_buffered_request_bytes=settings.max_buffered_request_bytes,
@@ -222,6 +224,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             "recorder": recorder.write_forever(),
             "call sweep": sweeper.sweep_forever(),
             "call purge": sweeper.purge_forever(),
+            "call expiry": Expiry(store.expiring, queue, events).end_forever(),
             "reaper": reaper.run(),
             "lease renewal": worker.renew_forever(),
         }.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from faas.calls import lookup as lookup_module
 from faas.calls.control import Control
 from faas.calls.events import CallEvents
 from faas.calls.execution import Execution
+from faas.calls.expiry import Expiry
 from faas.calls.lookup import Lookup
 from faas.calls.submission import Submission
 from faas.calls.waiting import Waiters
@@ -195,6 +197,40 @@ async def test_a_call_for_later_is_delayed(desk: Desk) -> None:
     call = await desk.submit(not_before=utc_now() + timedelta(hours=1))
     assert call.status is CallStatus.DELAYED
     assert await desk.queue.lease(owner="test", max_count=1, lease_s=60, wait_s=0) == []
+
+
+async def test_a_call_that_expires_in_line_ends_and_never_runs(desk: Desk) -> None:
+    call = await desk.submit(expires_at=utc_now())
+    later = await desk.submit(expires_at=utc_now() + timedelta(hours=1))
+    assert await desk.execution.run(call.id) is None
+    assert (await desk.lookup.get(call.id)).attempt == 0
+
+    with desk.waiters.waiting(call.id) as told:
+        assert await Expiry(desk.store.expiring, desk.queue, CallEvents(desk.waiters)).end_due() == 1
+        assert told.done()
+    ended = await desk.lookup.get(call.id)
+    assert (ended.status, ended.reason, ended.error) == (
+        CallStatus.ERROR,
+        Reason.EXPIRED,
+        "The call expired before it began",
+    )
+    result = await desk.lookup.result(call.id)
+    assert (result.status_code, json.loads(result.body)["error"]["code"]) == (504, "expired")
+    assert (await desk.known(call), await desk.known(later)) == (False, True)
+    assert (await desk.lookup.get(later.id)).status is CallStatus.QUEUED
+
+
+async def test_a_call_that_expires_while_it_waits_for_a_container_ends_and_never_runs(desk: Desk) -> None:
+    route = a_route(image="hang", path="/hang", format=FormatName.HTTP_STREAM, max_concurrency=1)
+    desk.table.route_changed(App(name="demo"), route)
+    busy, _ = desk.rig.call(desk.function("hang"))
+    await wait_until(lambda: busy.state is State.RUNNING)
+    call = await desk.submit("hang", expires_at=utc_now() + timedelta(milliseconds=50))
+    assert await desk.execution.run(call.id) is None
+    ended = await desk.lookup.get(call.id)
+    assert (ended.status, ended.reason) == (CallStatus.ERROR, Reason.EXPIRED)
+    assert (await desk.lookup.result(call.id)).status_code == 504
+    desk.rig.agent.stop(busy, CallCancelledError())
 
 
 async def test_a_call_that_cannot_be_dispatched_was_never_accepted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,16 @@ def _run_operation(method: str) -> dict[str, Any]:
         "parameters": [
             _parameter("app_name", "path", "The app."),
             _parameter("path", "path", "The route; may contain slashes."),
-            _parameter("Prefer", "header", "`respond-async`: answer 202 and run it from the queue."),
+            _parameter(
+                "Prefer",
+                "header",
+                "`respond-async`: answer 202 and run it from the queue. `wait=N`: answer an async call with its "
+                "result, if that comes within N seconds.",
+            ),
+            _parameter("X-Delay", "header", "An async call begins so many seconds later."),
+            _parameter("X-Not-Before", "header", "An async call begins no earlier than this RFC 3339 time."),
+            _parameter("X-Expires", "header", "An async call that has not begun after so many seconds never will."),
+            _parameter("X-Priority", "header", "Of an async call: 0 to 2, higher ones go first."),
             _parameter("Authorization", "header", "`Bearer <token>`, when the route has a `jwt_key`."),
         ],
         **({"requestBody": {"content": {"*/*": {}}}} if method not in ("get", "head") else {}),

@@ -364,6 +364,9 @@ class CallView(_Answer):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    priority: int
+    not_before: datetime | None = Field(description="It does not begin earlier.")
+    expires_at: datetime | None = Field(description="When it has not begun by then, it never will.")
     attempts: list[AttemptView]
     retry_of: str | None
     retried_by: str | None
@@ -385,6 +388,9 @@ class CallView(_Answer):
             created_at=call.created_at,
             started_at=call.started_at,
             completed_at=call.completed_at,
+            priority=call.priority,
+            not_before=call.not_before,
+            expires_at=call.expires_at,
             attempts=[AttemptView.model_validate(attempt) for attempt in call.attempts],
             retry_of=call.retry_of,
             retried_by=call.retried_by,

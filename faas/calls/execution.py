@@ -13,10 +13,12 @@ from faas.calls.retries import judge
 from faas.clock import utc_now
 from faas.errors import (
     CallCancelledError,
+    CallNotBegunError,
     CallNotFoundError,
     EngineUnavailableError,
     FaasError,
     LostError,
+    NoCapacityError,
     ShuttingDownError,
     TooManyAttemptsError,
 )
@@ -104,7 +106,7 @@ class Execution:
                 )
             function = self._table.get(call.app_name, call.path)
             invocation = _invocation(call, function, request, sink)
-            self._agent.start(invocation, queue_timeout_s=math.inf)
+            self._agent.start(invocation, queue_timeout_s=_patience_s(call))
             self.beginning.discard(call.id)
             await self._until_ended(sink, invocation)
         except asyncio.CancelledError:
@@ -112,6 +114,8 @@ class Execution:
             raise
         except FaasError as error:
             sink.error = error
+        if isinstance(sink.error, NoCapacityError) and _patience_s(call) == 0:
+            sink.error = CallNotBegunError()
         if isinstance(sink.error, EngineUnavailableError | ShuttingDownError):
             await self._give_back(call)
             return RETRY_S
@@ -161,6 +165,13 @@ class Execution:
             self._recorder.expect_late_log(invocation, log)
         self._events.publish(written or final)
         return verdict.retry_after_s if written is verdict.waiting else None
+
+
+def _patience_s(call: Call) -> float:
+    """How long a call may wait for a container: in its first attempt no longer than until it expires."""
+    if call.expires_at is None or call.attempt > 1:
+        return math.inf
+    return max(0.0, (call.expires_at - utc_now()).total_seconds())
 
 
 def _invocation(call: Call, function: Function, request: CallRequest, sink: Collector) -> Invocation:

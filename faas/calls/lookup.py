@@ -11,13 +11,14 @@ from faas.clock import monotonic, utc_now
 from faas.errors import (
     CallCancelledError,
     CallExpiredError,
+    CallNotBegunError,
     CallNotFinishedError,
     CallNotFoundError,
     InvalidRequestError,
     ResultNotKeptError,
 )
 from faas.ids import created_at_of, is_call_id
-from faas.models import CallLog, CallStatus
+from faas.models import CallLog, CallStatus, Reason
 from faas.recorder import log_of, running_view
 from faas.runner.invocation import State
 
@@ -144,6 +145,8 @@ class Lookup:
             result = await self._store.calls.result(call_id)
         if result is None and call.status is CallStatus.CANCELLED:
             result = self._render_error(CallCancelledError(), call_id)
+        if result is None and call.reason is Reason.EXPIRED:
+            result = self._render_error(CallNotBegunError(), call_id)
         if result is None:
             raise ResultNotKeptError("The answer of a sync call went to its caller and is not kept")
         return result

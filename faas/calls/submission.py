@@ -31,14 +31,23 @@ class Submission:
         self._events = events
 
     async def submit(
-        self, function: Function, request: CallRequest, *, priority: int = 0, not_before: datetime | None = None
+        self,
+        function: Function,
+        request: CallRequest,
+        *,
+        priority: int = 0,
+        not_before: datetime | None = None,
+        expires_at: datetime | None = None,
+        call_id: str | None = None,
     ) -> Call:
-        """Accept a call for later; when this returns it is on disk and will run.
+        """Accept a call for later; when this returns it is on disk and will run, unless it can't begin by `expires_at`.
+
+        `call_id`: a fresh id that somebody has written down already.
 
         Raises `StoreUnavailableError`, `QueueUnavailableError`; then nothing was accepted.
         """
         is_delayed = not_before is not None and not_before > utc_now()
-        call_id = new_id()
+        call_id = call_id or new_id()
         call = Call(
             id=call_id,
             app_name=function.app_name,
@@ -48,6 +57,7 @@ class Submission:
             created_at=created_at_of(call_id),
             priority=priority,
             not_before=not_before,
+            expires_at=expires_at,
         )
         await self._store.calls.insert(call, request)
         try:

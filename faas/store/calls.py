@@ -6,6 +6,7 @@ Every change of a status is one conditional statement, so that two who want diff
                      |    ^                     |   |
                      |    +- requeue, put_back -+   +- begin_attempt (its node is lost): running, attempt + 1
                      +- cancel_waiting -> cancelled
+                     +- ExpiringCalls.end -> error
 
 `finish`, `requeue` and `put_back` (of `retrying`) name the attempt they speak for; of an attempt that is not the
 latest they change nothing.
@@ -104,7 +105,7 @@ class CallRecords:
         await self._database.write(lambda connection: connection.execute(statement).rowcount)
 
     async def begin(self, call_id: str, *, node: str, started_at: datetime) -> Begun | None:
-        """Start the next attempt, also over one whose node is lost; None when the call has ended or is gone.
+        """Start the next attempt, also over one whose node is lost; None when the call has ended, expired or is gone.
 
         The call's own `started_at` stays that of its first attempt; concurrent callers share a transaction.
         """

@@ -14,6 +14,7 @@ from faas.errors import StoreUnavailableError
 from faas.store.apps import Apps
 from faas.store.calls import CallRecords
 from faas.store.database import WRITES, Database
+from faas.store.expiry import ExpiringCalls
 from faas.store.migrate import bring_up_to_date
 from faas.store.retrying import Retrying
 from faas.store.routes import Routes
@@ -57,6 +58,7 @@ class Store:
         self.routes = Routes(database)
         self.calls = CallRecords(database)
         self.retrying = Retrying(database)
+        self.expiring = ExpiringCalls(database)
 
     async def ping(self) -> None:
         """Return when the database answers; `StoreUnavailableError` when it does not."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, func, literal, select, text, update
+from sqlalchemy import bindparam, delete, func, literal, or_, select, text, update
 
 from faas.models import Attempt, CallStatus
 from faas.store import attempts as attempt_rows
@@ -32,13 +32,19 @@ __all__ = ["OF_ATTEMPT", "Beginning", "Begun", "Ending", "begin_many", "fence", 
 LOST = "lost"
 
 # Built once: making a statement takes SQLAlchemy longer than SQLite takes to run it.
+_START = bindparam("the_start", type_=UtcDateTime)
 _BEGIN = (
     update(calls)
-    .where(calls.c.id.in_(bindparam("the_ids", expanding=True)), text(IS_UNFINISHED))
+    .where(
+        calls.c.id.in_(bindparam("the_ids", expanding=True)),
+        text(IS_UNFINISHED),
+        # One that has not begun in time never will; a later attempt is no beginning.
+        or_(calls.c.expires_at.is_(None), calls.c.attempt > 0, calls.c.expires_at > _START),
+    )
     .values(
         status=CallStatus.RUNNING.value,
         attempt=calls.c.attempt + 1,
-        started_at=func.coalesce(calls.c.started_at, bindparam("the_start", type_=UtcDateTime)),
+        started_at=func.coalesce(calls.c.started_at, _START),
     )
     .returning(calls)
 )
@@ -94,7 +100,7 @@ def fence(call_id: str, number: int) -> dict[str, object]:
 
 
 def begin_many(connection: Connection, wanted: Sequence[Beginning]) -> list[Begun | None]:
-    """Start the next attempt of each call, also over one whose node is lost; None where the call has ended or is gone.
+    """Start the next attempt of each call, also over one whose node is lost; None where it has ended, expired or is gone.
 
     A call's own `started_at` stays that of its first attempt.
     """

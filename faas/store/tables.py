@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IS_DEAD_LETTER",
+    "IS_EXPIRING",
     "IS_FINAL",
     "IS_TO_CANCEL",
     "IS_UNFINISHED",
@@ -61,6 +62,7 @@ IS_UNFINISHED = "status IN ('delayed', 'queued', 'running')"
 IS_FINAL = "status IN ('success', 'error', 'cancelled')"
 IS_DEAD_LETTER = "is_dead_letter"
 IS_TO_CANCEL = "status = 'running' AND cancel_requested_at IS NOT NULL"
+IS_EXPIRING = "status IN ('delayed', 'queued') AND attempt = 0 AND expires_at IS NOT NULL"
 """The predicates of partial indexes; a query has to say them in these words for the index to be used."""
 
 _WHERE = "where"
@@ -141,6 +143,8 @@ calls = Table(
     Column("is_dead_letter", Boolean, nullable=False, server_default=false()),
     # For the node that runs the call, when another one was asked to cancel it.
     Column("cancel_requested_at", UtcDateTime),
+    # What a caller said of when it may begin.
+    Column("expires_at", UtcDateTime),
     # Ids are ordered by time, so the pages of a listing are ranges of these.
     Index("ix_calls_app_name_id", "app_name", "id"),
     Index("ix_calls_status_app_name_id", "status", "app_name", "id"),
@@ -148,6 +152,7 @@ calls = Table(
     Index("ix_calls_final", "created_at", info={_WHERE: IS_FINAL}),
     Index("ix_calls_dead_letters", "app_name", "id", info={_WHERE: IS_DEAD_LETTER}),
     Index("ix_calls_to_cancel", "id", info={_WHERE: IS_TO_CANCEL}),
+    Index("ix_calls_expiring", "expires_at", info={_WHERE: IS_EXPIRING}),
 )
 
 

@@ -423,3 +423,34 @@ async def test_of_many_ends_at_once_only_those_of_a_latest_attempt_count(store: 
         result = await store.calls.result(call.id)
         assert result is not None
         assert result.body == str(number).encode()
+
+
+# --- expiring
+
+
+async def test_only_calls_that_have_not_begun_in_time_are_ended_and_each_once(store: Store) -> None:
+    now = utc_now()
+    past, ahead = now - timedelta(seconds=1), now + timedelta(hours=1)
+    running = await begun(store, expires_at=ahead)
+    await accepted(store, expires_at=ahead)
+    await accepted(store)
+    late = await accepted(store, status=CallStatus.DELAYED, not_before=past, expires_at=past)
+    also_late = await accepted(store, expires_at=past)
+
+    assert await store.calls.begin_attempt(late.id, node="node-1", started_at=now) is None
+    both = await asyncio.gather(*(store.expiring.end(now=now, limit=10) for _ in range(2)))
+    ended = [call for calls in both for call in calls]
+    assert sorted(call.id for call in ended) == sorted([late.id, also_late.id])
+    assert await store.calls.get(late.id) in ended
+    assert {(call.status, call.reason, call.completed_at) for call in ended} == {
+        (CallStatus.ERROR, Reason.EXPIRED, now)
+    }
+    await store.expiring.end(now=ahead, limit=10)
+    assert await store.calls.get(running.id) == running
+
+
+async def test_a_call_that_began_in_time_runs_again_after_it(store: Store) -> None:
+    call = await begun(store, expires_at=utc_now() + timedelta(hours=1))
+    again = await store.calls.begin_attempt(call.id, node="node-2", started_at=utc_now() + timedelta(hours=2))
+    assert again is not None
+    assert again.attempt == 2

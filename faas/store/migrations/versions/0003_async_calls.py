@@ -15,6 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     _add_retries()
+    _add_expiry()
 
 
 def _add_retries() -> None:
@@ -44,3 +45,10 @@ def _add_retries() -> None:
         " SELECT call_id, attempt, data, is_truncated FROM call_logs JOIN calls ON calls.id = call_logs.call_id"
     )
     op.drop_table("call_logs")
+
+
+def _add_expiry() -> None:
+    """What a caller said of when a call may begin."""
+    op.add_column("calls", sa.Column("expires_at", sa.DateTime(timezone=True)))
+    expiring = sa.text("status IN ('delayed', 'queued') AND attempt = 0 AND expires_at IS NOT NULL")
+    op.create_index("ix_calls_expiring", "calls", ["expires_at"], sqlite_where=expiring, postgresql_where=expiring)
