@@ -100,7 +100,7 @@ def fence(call_id: str, number: int) -> dict[str, object]:
 
 
 def begin_many(connection: Connection, wanted: Sequence[Beginning]) -> list[Begun | None]:
-    """Start the next attempt of each call, also over one whose node is lost; None where it has ended, expired or is gone.
+    """Start the next attempt of each call, also over one whose node is lost; None where it has ended or expired.
 
     A call's own `started_at` stays that of its first attempt.
     """
