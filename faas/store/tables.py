@@ -226,6 +226,7 @@ queued_calls = Table(
     Column("call_id", CALL_ID, nullable=False),
     # The priority, turned round so that one index has both in the order of turns: 0 is first.
     Column("rank", Integer, nullable=False),
+    # Whose turns it uses: its app.
     Column("fairness_key", PlainText, nullable=False),
     # From when on it can be leased, in seconds since the epoch: when it is due, or when its lease runs out. By the
     # clock of PostgreSQL, which all nodes share; by this machine's on SQLite.
@@ -233,6 +234,11 @@ queued_calls = Table(
     # Both empty while nobody holds it.
     Column("owner", PlainText, nullable=False),
     Column("token", PlainText, nullable=False),
+    # Its place in the round of apps, while it is in line: faas/queue/sql_line.py.
+    Column("turn", BigInteger),
     UniqueConstraint("call_id"),
-    Index("ix_queued_calls_rank_place", "rank", "place"),
+    Index("ix_queued_calls_line", "rank", "turn", "place", info={_WHERE: "turn IS NOT NULL"}),
+    Index("ix_queued_calls_turns", "rank", "fairness_key", "turn", info={_WHERE: "turn IS NOT NULL"}),
+    Index("ix_queued_calls_not_in_line", "available_at", "place", info={_WHERE: "turn IS NULL"}),
 )
+event.listen(queued_calls, "before_create", _make_indexes_partial)

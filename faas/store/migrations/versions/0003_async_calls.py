@@ -13,7 +13,12 @@ branch_labels = None
 depends_on = None
 
 
+IN_LINE = sa.text("turn IS NOT NULL")
+NOT_IN_LINE = sa.text("turn IS NULL")
+
+
 def upgrade() -> None:
+    _add_turns()
     _add_retries()
     _add_expiry()
 
@@ -52,3 +57,15 @@ def _add_expiry() -> None:
     op.add_column("calls", sa.Column("expires_at", sa.DateTime(timezone=True)))
     expiring = sa.text("status IN ('delayed', 'queued') AND attempt = 0 AND expires_at IS NOT NULL")
     op.create_index("ix_calls_expiring", "calls", ["expires_at"], sqlite_where=expiring, postgresql_where=expiring)
+
+
+def _add_turns() -> None:
+    """Apps take turns in the embedded queue. Calls of before get theirs as if they became due now."""
+    op.add_column("queued_calls", sa.Column("turn", sa.BigInteger()))
+    op.drop_index("ix_queued_calls_rank_place", "queued_calls")
+    for name, columns, where in (
+        ("ix_queued_calls_line", ["rank", "turn", "place"], IN_LINE),
+        ("ix_queued_calls_turns", ["rank", "fairness_key", "turn"], IN_LINE),
+        ("ix_queued_calls_not_in_line", ["available_at", "place"], NOT_IN_LINE),
+    ):
+        op.create_index(name, "queued_calls", columns, sqlite_where=where, postgresql_where=where)
