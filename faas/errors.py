@@ -24,6 +24,7 @@ __all__ = [
     "EngineError",
     "EngineUnavailableError",
     "FaasError",
+    "FollowerTooSlowError",
     "FunctionFailedError",
     "HeadersTooLargeError",
     "ImageGoneError",
@@ -277,6 +278,17 @@ class NoCapacityError(FaasError):
     code = "no_capacity"
     reason = "no_capacity"
     retry_after_s = 5
+
+
+class FollowerTooSlowError(FaasError):
+    """Who follows takes what is told more slowly than it comes, and has been let go."""
+
+    http_status = 503
+    code = "too_slow"
+    reason = "client_request"
+
+    def __init__(self) -> None:
+        super().__init__("You read more slowly than events come; follow again, then list what you have missed")
 
 
 class ShuttingDownError(FaasError):

@@ -19,6 +19,7 @@ from faas.calls.control import Control
 from faas.calls.events import CallEvents
 from faas.calls.execution import Execution
 from faas.calls.expiry import Expiry
+from faas.calls.following import Following
 from faas.calls.lookup import Lookup
 from faas.calls.outside import OutsideWorkers
 from faas.calls.submission import Submission
@@ -208,6 +209,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             catalog=catalog,
             lookup=lookup,
             control=Control(store, queue, agent, lookup, events, fleet),
+            following=Following(lookup, events, agent),
             outside=OutsideWorkers(store, queue, execution, events),
             render_metrics=metrics.render,
             readiness={

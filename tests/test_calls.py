@@ -97,6 +97,7 @@ class Desk:
     lookup: Lookup
     control: Control
     waiters: Waiters
+    events: CallEvents
     sweeper: Sweeper
     recorder: Recorder
 
@@ -175,7 +176,7 @@ async def desk(empty_database: Path, tmp_path: Path) -> AsyncIterator[Desk]:
         control = Control(store, queue, rig.agent, lookup, events, siblings)
         sweeper = Sweeper(store.calls, queue, retention_s=3600, is_running_here=rig.agent.running.__contains__)
         submission = Submission(store, queue, events)
-        yield Desk(store, queue, rig, table, submission, execution, lookup, control, waiters, sweeper, recorder)
+        yield Desk(store, queue, rig, table, submission, execution, lookup, control, waiters, events, sweeper, recorder)
 
 
 def an_old_id(age: timedelta) -> str:

@@ -15,6 +15,7 @@ from faas.api import errors as api_errors
 from faas.api.apps import router as apps_router
 from faas.api.calls import router as calls_router
 from faas.api.encoding import GoJSONResponse
+from faas.api.following import router as following_router
 from faas.api.limits import ControlRequests
 from faas.api.openapi import TAGS, describe_data_plane, errors
 from faas.api.routes import router as routes_router
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from faas.api.services import Control, Lookup, OutsideWorkers, ReadinessCheck
+    from faas.api.services import Control, Following, Lookup, OutsideWorkers, ReadinessCheck
     from faas.catalog import Catalog
 
 __all__ = ["build_app"]
@@ -40,6 +41,7 @@ def build_app(
     catalog: Catalog,
     lookup: Lookup,
     control: Control,
+    following: Following,
     outside: OutsideWorkers,
     render_metrics: Callable[[], Awaitable[bytes]],
     readiness: Mapping[str, ReadinessCheck],
@@ -64,12 +66,13 @@ def build_app(
         catalog=catalog,
         lookup=lookup,
         control=control,
+        following=following,
         outside=outside,
         render_metrics=render_metrics,
         readiness=readiness,
     )
     guard = [Security(HTTPBearer(auto_error=False, description="A JWT signed by `JWT_AUTH_KEY`."))]
-    for router in (apps_router, routes_router, calls_router, tasks_router):
+    for router in (apps_router, routes_router, calls_router, following_router, tasks_router):
         if jwt_auth_key:
             app.include_router(router, dependencies=guard, responses=errors(UnauthorizedError))
         else:

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, BeforeValidator
 
+from faas.api.event_stream import LiveResponse
 from faas.api.openapi import errors
 from faas.api.schemas import CallAnswer, CallsAnswer, CallView
-from faas.api.services import CatalogDep, ControlDep, LookupDep
+from faas.api.services import CatalogDep, ControlDep, FollowingDep, LookupDep
 from faas.errors import (
     AppNotFoundError,
     CallExpiredError,
@@ -24,6 +25,7 @@ MAX_WAIT_S = 300
 """Longer than that, proxies in between give up on a silent connection."""
 
 MAX_PER_PAGE = 100
+LOG_TYPE = "text/plain; charset=utf-8"
 
 router = APIRouter(prefix="/v1", tags=["calls"])
 
@@ -33,6 +35,9 @@ Wait = Annotated[
     float,
     Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False, description="Seconds to wait for the call's end before answering."),
 ]
+
+
+Follow = Annotated[bool, Query(description="Go on, line by line as they are written, until the call has ended.")]
 
 
 def _no_number(text: object) -> object:
@@ -93,12 +98,19 @@ async def get_result(lookup: LookupDep, call_id: str) -> Response:
 )
 async def get_log(
     lookup: LookupDep,
+    following: FollowingDep,
     call_id: str,
+    follow: Follow = False,
     attempt: Annotated[int | None, Query(ge=1, description="Only what this attempt wrote; the first is 1.")] = None,
 ) -> Response:
     """Its bytes as they came, one attempt after the other."""
+    if follow:
+        if attempt is not None:
+            raise InvalidRequestError("`follow` goes through all attempts; leave `attempt` out")
+        await lookup.get(call_id)  # what is not there is a 404, not a stream
+        return LiveResponse(following.follow_log(call_id), media_type=LOG_TYPE)
     log = await lookup.log(call_id, attempt=attempt)
-    response = Response(log.data, media_type="text/plain; charset=utf-8")
+    response = Response(log.data, media_type=LOG_TYPE)
     if log.is_truncated:
         response.headers["x-log-truncated"] = "true"
     return response

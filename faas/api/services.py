@@ -1,12 +1,16 @@
 """What the control API stands on, handed to `build_app`; handlers ask for it with `Depends`, there is no global."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from faas.calls.events import Watch
+from faas.calls.following import Told
+from faas.calls.history import Position
 from faas.catalog import Catalog
 from faas.models import Call, CallLog, CallRequest, CallResult, CallStatus, Route
 
@@ -14,6 +18,8 @@ __all__ = [
     "CatalogDep",
     "Control",
     "ControlDep",
+    "Following",
+    "FollowingDep",
     "Lookup",
     "LookupDep",
     "OutsideWorkers",
@@ -80,6 +86,19 @@ class Control(Protocol):
         """End it; its container is dead when this returns. An ended call stays as it is."""
 
 
+class Following(Protocol):
+    """Tells what happens to calls while it happens."""
+
+    def follow(self, call_id: str, after: Position) -> AsyncGenerator[list[Told], None]:
+        """What is beyond a position, until the call has ended; an empty list now and then, when nothing happens."""
+
+    def follow_log(self, call_id: str) -> AsyncGenerator[bytes, None]:
+        """A call's log until the call has ended."""
+
+    def watch(self, app_name: str) -> AbstractContextManager[Watch]:
+        """What happens to an app's queued calls from now on."""
+
+
 class OutsideWorkers(Protocol):
     """Calls for workers that are not ours."""
 
@@ -97,6 +116,7 @@ class Services:
     catalog: Catalog
     lookup: Lookup
     control: Control
+    following: Following
     outside: OutsideWorkers
     render_metrics: Callable[[], Awaitable[bytes]]
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
@@ -119,6 +139,10 @@ def _control(request: Request) -> Control:
     return _services(request).control
 
 
+def _following(request: Request) -> Following:
+    return _services(request).following
+
+
 def _outside(request: Request) -> OutsideWorkers:
     return _services(request).outside
 
@@ -126,5 +150,6 @@ def _outside(request: Request) -> OutsideWorkers:
 ServicesDep = Annotated[Services, Depends(_services)]
 CatalogDep = Annotated[Catalog, Depends(_catalog)]
 ControlDep = Annotated[Control, Depends(_control)]
+FollowingDep = Annotated[Following, Depends(_following)]
 LookupDep = Annotated[Lookup, Depends(_lookup)]
 OutsideWorkersDep = Annotated[OutsideWorkers, Depends(_outside)]

@@ -16,7 +16,7 @@ from faas.catalog import Catalog, Limits
 from faas.metrics import Metrics
 from faas.runner import keeper as keeper_module
 from faas.store.engine import Store, open_store
-from tests.api.fakes import FakeCalls, SilentListener, resolve_image
+from tests.api.fakes import FakeCalls, FakeFollowing, SilentListener, resolve_image
 from tests.api.front import MIB, PROGRAMS, running_front
 from tests.support.programs import http_stream
 from tests.support.rig import running_rig
@@ -62,11 +62,17 @@ def calls() -> FakeCalls:
 
 
 @pytest.fixture
-def app(catalog: Catalog, calls: FakeCalls, store: Store) -> FastAPI:
+def following() -> FakeFollowing:
+    return FakeFollowing()
+
+
+@pytest.fixture
+def app(catalog: Catalog, calls: FakeCalls, following: FakeFollowing, store: Store) -> FastAPI:
     return build_app(
         catalog=catalog,
         lookup=calls,
         control=calls,
+        following=following,
         outside=calls,
         render_metrics=Metrics().render,
         readiness={"store": store.ping},

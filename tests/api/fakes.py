@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from faas.calls.events import Watch
 from faas.errors import CallNotFinishedError, CallNotFoundError, ImageNotAvailableError, InvalidRequestError
 from faas.models import App, Call, CallLog, CallRequest, CallResult, CallStatus, CallType, PullPolicy, Reason, Route
 from faas.runner.executors.base import Image
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
     from faas.api.services import Stats
+    from faas.calls.following import Told
+    from faas.calls.history import Position
 
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 
@@ -117,3 +123,37 @@ class FakeCalls:
 
     async def finish(self, call_id: str) -> None:
         self.finished.append(self._find(call_id).id)
+
+
+@dataclass
+class FakeFollowing:
+    """Streams of what a test wants told."""
+
+    told: list[list[Told]] = field(default_factory=list)
+    log: list[bytes] = field(default_factory=list)
+    watch_: Watch = field(default_factory=Watch)
+    after: Position | None = None
+    failure: Exception | None = None
+    closed: int = 0
+    """How many streams have ended, or were left."""
+
+    async def follow(self, call_id: str, after: Position) -> AsyncGenerator[list[Told], None]:
+        self.after = after
+        try:
+            for batch in self.told:
+                yield batch
+            if self.failure is not None:
+                raise self.failure
+        finally:
+            self.closed += 1
+
+    async def follow_log(self, call_id: str) -> AsyncGenerator[bytes, None]:
+        for lines in self.log:
+            yield lines
+
+    @contextmanager
+    def watch(self, app_name: str) -> Iterator[Watch]:
+        try:
+            yield self.watch_
+        finally:
+            self.closed += 1

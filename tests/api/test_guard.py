@@ -9,6 +9,7 @@ import httpx
 from faas.api.app import build_app
 from faas.auth.route_token import make_token
 from faas.metrics import Metrics
+from tests.api.fakes import FakeFollowing
 
 if TYPE_CHECKING:
     from faas.catalog import Catalog
@@ -22,6 +23,7 @@ async def test_every_operation_of_v1_and_tasks_wants_a_token_and_says_so(catalog
         catalog=catalog,
         lookup=calls,
         control=calls,
+        following=FakeFollowing(),
         outside=calls,
         render_metrics=Metrics().render,
         readiness={},
@@ -50,6 +52,7 @@ async def test_a_body_is_not_read_for_those_who_may_not_send_one(catalog: Catalo
         catalog=catalog,
         lookup=calls,
         control=calls,
+        following=FakeFollowing(),
         outside=calls,
         render_metrics=Metrics().render,
         readiness={},

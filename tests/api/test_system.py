@@ -13,7 +13,7 @@ from faas.api import system
 from faas.api.app import build_app
 from faas.errors import ShuttingDownError
 from faas.metrics import Metrics
-from tests.api.fakes import FakeCalls
+from tests.api.fakes import FakeCalls, FakeFollowing
 
 if TYPE_CHECKING:
     from faas.api.services import ReadinessCheck
@@ -47,6 +47,7 @@ async def get_ready(catalog: Catalog, readiness: dict[str, ReadinessCheck]) -> h
         catalog=catalog,
         lookup=calls,
         control=calls,
+        following=FakeFollowing(),
         outside=calls,
         render_metrics=Metrics().render,
         readiness=readiness,
@@ -156,7 +157,13 @@ async def test_json_is_safe_inside_html_and_ends_in_a_newline(client: httpx.Asyn
 async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCalls) -> None:
     calls.failure = RuntimeError("postgresql://user:s3cret@host")
     app = build_app(
-        catalog=catalog, lookup=calls, control=calls, outside=calls, render_metrics=Metrics().render, readiness={}
+        catalog=catalog,
+        lookup=calls,
+        control=calls,
+        following=FakeFollowing(),
+        outside=calls,
+        render_metrics=Metrics().render,
+        readiness={},
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://faas") as client:
@@ -190,6 +197,7 @@ EXPECTED_OPERATIONS = {
     "DELETE /v1/apps/{app_name}/routes/{path}",
     "GET /v1/apps/{app_name}/calls", "GET /v1/calls/{call_id}", "DELETE /v1/calls/{call_id}",
     "GET /v1/calls/{call_id}/result", "GET /v1/calls/{call_id}/log",
+    "GET /v1/calls/{call_id}/events", "GET /v1/apps/{app_name}/events",
     "GET /r/{app_name}/{path}", "POST /r/{app_name}/{path}", "PUT /r/{app_name}/{path}",
     "PATCH /r/{app_name}/{path}", "DELETE /r/{app_name}/{path}", "HEAD /r/{app_name}/{path}",
     "OPTIONS /r/{app_name}/{path}",
