@@ -22,6 +22,7 @@ from faas.calls.expiry import Expiry
 from faas.calls.following import Following
 from faas.calls.lookup import Lookup
 from faas.calls.outside import OutsideWorkers
+from faas.calls.relay import Relay
 from faas.calls.submission import Submission
 from faas.calls.waiting import Waiters
 from faas.catalog import Catalog, Limits
@@ -133,7 +134,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         table.on_changed = agent.pool.adopt
         table.on_retired = agent.keeper.retire
         fleet = _fleet(settings, processes, agent, table, recorder, metrics, tasks)
-        events = _events(recorder)
+        events = _events(recorder, store, tasks)
         execution = Execution(
             store,
             agent,
@@ -364,9 +365,11 @@ def _fleet(
     return Fleet(processes - 1, options, lender, table, recorder=recorder, metrics=metrics, tasks=tasks)
 
 
-def _events(recorder: Recorder) -> CallEvents:
+def _events(recorder: Recorder, store: Store, tasks: TaskSet) -> CallEvents:
     events = CallEvents(Waiters())
     recorder.on_ended = events.waiters.wake
+    if not store.database.is_sqlite:
+        tasks.supervise(Relay(store.database, events).run_forever(), name="event relay")
     return events
 
 

@@ -8,6 +8,7 @@
     outside      the same for workers that are not ours
     waiting      who waits for something to happen to a call
     events       what happens to calls, published to who listens
+    relay        the same between the nodes on one database
     following    one call as a stream: its states, attempts (history) and log
 
 The database is the truth: an attempt may only finish the call while it is its latest, and the sweeper dispatches
