@@ -17,8 +17,10 @@ __all__ = [
     "CallCancelledError",
     "CallExpiredError",
     "CallNotBegunError",
+    "CallNotEndedError",
     "CallNotFinishedError",
     "CallNotFoundError",
+    "CallRetriedError",
     "CallTimeoutError",
     "ClientGoneError",
     "EngineError",
@@ -40,6 +42,7 @@ __all__ = [
     "OutOfMemoryError",
     "ProtocolViolationError",
     "QueueUnavailableError",
+    "RequestNotKeptError",
     "RequestTimeoutError",
     "ResponseTooLargeError",
     "ResultNotKeptError",
@@ -214,6 +217,31 @@ class CallNotFinishedError(FaasError):
     http_status = 202
     code = "call_not_finished"
     retry_after_s = 1
+
+
+class CallNotEndedError(FaasError):
+    """The call waits or runs: what was asked for can be done when it has ended."""
+
+    http_status = 409
+    code = "call_not_ended"
+
+
+class CallRetriedError(FaasError):
+    """The call was retried before, by the call that the message names."""
+
+    http_status = 409
+    code = "call_retried"
+
+    def __init__(self, retried_by: str) -> None:
+        super().__init__(f"The call was retried already, by {retried_by}; retry that one")
+        self.retried_by = retried_by
+
+
+class RequestNotKeptError(FaasError):
+    """The call can't run again: its request was not kept."""
+
+    http_status = 409
+    code = "request_not_kept"
 
 
 class AppExistsError(FaasError):

@@ -15,7 +15,9 @@ from faas.retry_policy import RetryPolicy  # noqa: TC001
 __all__ = [
     "App",
     "Attempt",
+    "Bulk",
     "Call",
+    "CallFilter",
     "CallLog",
     "CallRequest",
     "CallResult",
@@ -347,3 +349,32 @@ class Call:
     ) -> Call:
         """This call in a final state."""
         return replace(self, status=status, completed_at=completed_at, reason=reason, error=error, result=result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """Which of an app's calls are meant: those for which all of it is true."""
+
+    app_name: str
+    statuses: tuple[CallStatus, ...] = ()
+    """Empty: any."""
+    path: str | None = None
+    reason: Reason | None = None
+    since: datetime | None = None
+    """Created then or later."""
+    until: datetime | None = None
+    """Created then or before."""
+    is_dead_letter: bool = False
+    """True: dead letters only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bulk:
+    """What was done about a page of calls."""
+
+    count: int
+    """With how many it was done."""
+    skipped: int
+    """With how many it could not be done."""
+    next_cursor: str | None
+    """None: there were no more."""

@@ -16,6 +16,7 @@ from faas.api.app import build_app
 from faas.api.dataplane import DataPlane
 from faas.api.error_answer import render_error
 from faas.calls.control import Control
+from faas.calls.dead_letters import DeadLetterBox
 from faas.calls.events import CallEvents
 from faas.calls.execution import Execution
 from faas.calls.expiry import Expiry
@@ -156,6 +157,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             retention_s=settings.retention_s,
             render_error=render_error,
         )
+        control = Control(store, queue, agent, lookup, events, fleet)
         sweeper = Sweeper(
             store.calls, queue, retention_s=settings.retention_s, is_running_here=agent.running.__contains__
         )
@@ -175,7 +177,6 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         )
         await catalog.load()
 
-        # What an earlier boot left is removed before the first container is made and before the first call is fetched.
         reaper = Reaper(
             boot_id=boot_id,
             list_ours=executor.list_ours,
@@ -184,8 +185,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             sockets_dir=sockets_dir,
             is_socket_dir_known=agent.keeper.socket_dirs.__contains__,
         )
-        await reaper.reap_other_boots()
-        await queue.release_owned(installation_id)
+        await _clean_up_after_other_boots(reaper, queue, installation_id)
 
         worker = Worker(
             queue,
@@ -209,7 +209,8 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         app = build_app(
             catalog=catalog,
             lookup=lookup,
-            control=Control(store, queue, agent, lookup, events, fleet),
+            control=control,
+            dead_letters=DeadLetterBox(store, queue, table, lookup, events),
             following=Following(lookup, events, agent),
             outside=OutsideWorkers(store, queue, execution, events),
             render_metrics=metrics.render,
@@ -226,6 +227,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             "data plane sweep": plane.sweep_forever(),
             "recorder": recorder.write_forever(),
             "call sweep": sweeper.sweep_forever(),
+            "cancel watch": control.watch_forever(),
             "call purge": sweeper.purge_forever(),
             "call expiry": Expiry(store.expiring, queue, events).end_forever(),
             "reaper": reaper.run(),
@@ -274,6 +276,12 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             )
         finally:
             await drain()
+
+
+async def _clean_up_after_other_boots(reaper: Reaper, queue: CallQueue, installation_id: str) -> None:
+    """Before the first container is made and the first call is fetched; nobody gets a call that still runs."""
+    await reaper.reap_other_boots()
+    await queue.release_owned(installation_id)
 
 
 def _node_name(settings: Settings) -> str:

@@ -14,6 +14,7 @@ from faas import __version__
 from faas.api import errors as api_errors
 from faas.api.apps import router as apps_router
 from faas.api.calls import router as calls_router
+from faas.api.dead_letters import router as dead_letters_router
 from faas.api.encoding import GoJSONResponse
 from faas.api.following import router as following_router
 from faas.api.limits import ControlRequests
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from faas.api.services import Control, Following, Lookup, OutsideWorkers, ReadinessCheck
+    from faas.api.services import Control, DeadLetterBox, Following, Lookup, OutsideWorkers, ReadinessCheck
     from faas.catalog import Catalog
 
 __all__ = ["build_app"]
@@ -42,6 +43,7 @@ def build_app(
     lookup: Lookup,
     control: Control,
     following: Following,
+    dead_letters: DeadLetterBox,
     outside: OutsideWorkers,
     render_metrics: Callable[[], Awaitable[bytes]],
     readiness: Mapping[str, ReadinessCheck],
@@ -67,12 +69,20 @@ def build_app(
         lookup=lookup,
         control=control,
         following=following,
+        dead_letters=dead_letters,
         outside=outside,
         render_metrics=render_metrics,
         readiness=readiness,
     )
     guard = [Security(HTTPBearer(auto_error=False, description="A JWT signed by `JWT_AUTH_KEY`."))]
-    for router in (apps_router, routes_router, calls_router, following_router, tasks_router):
+    for router in (
+        apps_router,
+        routes_router,
+        calls_router,
+        dead_letters_router,
+        following_router,
+        tasks_router,
+    ):
         if jwt_auth_key:
             app.include_router(router, dependencies=guard, responses=errors(UnauthorizedError))
         else:

@@ -3,11 +3,11 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime, BeforeValidator
 
+from faas.api.call_filters import DEFAULT_BULK, BulkLimit, Cursor, PathFilter, PerPage, Since, Until
 from faas.api.event_stream import LiveResponse
 from faas.api.openapi import errors
-from faas.api.schemas import CallAnswer, CallsAnswer, CallView
+from faas.api.schemas import BulkAnswer, CallAnswer, CallsAnswer, CallView
 from faas.api.services import CatalogDep, ControlDep, FollowingDep, LookupDep
 from faas.errors import (
     AppNotFoundError,
@@ -17,15 +17,15 @@ from faas.errors import (
     InvalidRequestError,
     ResultNotKeptError,
 )
-from faas.models import CallStatus, clean_path
+from faas.models import CallFilter, CallStatus, clean_path
 
 __all__ = ["router"]
 
 MAX_WAIT_S = 300
 """Longer than that, proxies in between give up on a silent connection."""
 
-MAX_PER_PAGE = 100
 LOG_TYPE = "text/plain; charset=utf-8"
+CANCELLABLE = (CallStatus.DELAYED, CallStatus.QUEUED, CallStatus.RUNNING)
 
 router = APIRouter(prefix="/v1", tags=["calls"])
 
@@ -38,19 +38,6 @@ Wait = Annotated[
 
 
 Follow = Annotated[bool, Query(description="Go on, line by line as they are written, until the call has ended.")]
-
-
-def _no_number(text: object) -> object:
-    # pydantic takes a bare number for seconds or milliseconds of the Unix epoch, whichever seems right to it.
-    if isinstance(text, str) and text.replace(".", "").lstrip("+-").isdigit():
-        raise ValueError("should be an instant like 2026-01-31T12:00:00Z")
-    return text
-
-
-Instant = Annotated[AwareDatetime, BeforeValidator(_no_number)]
-PerPage = Annotated[int, Query(ge=1, le=MAX_PER_PAGE, description="Calls on a page.")]
-Since = Annotated[Instant | None, Query(description="Created at this instant or later; RFC 3339, with offset.")]
-Until = Annotated[Instant | None, Query(description="Created before this instant; RFC 3339, with offset.")]
 
 
 @router.get("/calls/{call_id}", summary="Show a call", responses=errors(InvalidRequestError, *GONE))
@@ -116,9 +103,9 @@ async def get_log(
     return response
 
 
-@router.delete("/calls/{call_id}", summary="Cancel a call", responses=errors(InvalidRequestError, *GONE))
+@router.delete("/calls/{call_id}", summary="Cancel a call", responses=errors(*GONE))
 async def cancel_call(control: ControlDep, call_id: str) -> CallAnswer:
-    """A queued call never runs, a running one's container is killed; one that has ended stays as it is."""
+    """A call that waits never runs, a running one's container is killed, on whichever node; an ended one stays so."""
     call = await control.cancel(call_id)
     if call.status is CallStatus.CANCELLED:
         message = "Call cancelled"
@@ -136,10 +123,10 @@ async def list_calls(
     catalog: CatalogDep,
     app_name: str,
     status: CallStatus | None = None,
-    path: Annotated[str | None, Query(description="Only calls of the route at this path.")] = None,
+    path: PathFilter = None,
     since: Since = None,
     until: Until = None,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Cursor = None,
     per_page: PerPage = 30,
 ) -> CallsAnswer:
     """Newest first, a page at a time."""
@@ -156,3 +143,37 @@ async def list_calls(
     return CallsAnswer(
         message="Successfully listed calls", calls=[CallView.of(call) for call in found], next_cursor=next_cursor
     )
+
+
+@router.post(
+    "/apps/{app_name}/calls/cancel",
+    summary="Cancel an app's calls",
+    responses=errors(InvalidRequestError, AppNotFoundError),
+)
+async def cancel_calls(
+    *,
+    control: ControlDep,
+    catalog: CatalogDep,
+    app_name: str,
+    status: Annotated[
+        CallStatus | None, Query(description="Only those in this state: `delayed`, `queued` or `running`.")
+    ] = None,
+    path: PathFilter = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: BulkLimit = DEFAULT_BULK,
+) -> BulkAnswer:
+    """Async calls that have not ended, newest first; the containers of those that ran are dead when this answers."""
+    if status is not None and status not in CANCELLABLE:
+        raise InvalidRequestError("query parameter status: should be 'delayed', 'queued' or 'running'")
+    await catalog.get_app(app_name)
+    meant = CallFilter(
+        app_name=app_name,
+        statuses=() if status is None else (status,),
+        path=clean_path(path) if path else None,
+        since=since,
+        until=until,
+    )
+    done = await control.cancel_many(meant, limit=limit, cursor=cursor or None)
+    return BulkAnswer(message="Calls cancelled", count=done.count, skipped=done.skipped, next_cursor=done.next_cursor)

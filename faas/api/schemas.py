@@ -27,10 +27,12 @@ __all__ = [
     "AppAnswer",
     "AppEnvelope",
     "AppsAnswer",
+    "BulkAnswer",
     "CallAnswer",
     "CallsAnswer",
     "ErrorAnswer",
     "MessageAnswer",
+    "RetryAnswer",
     "RouteAnswer",
     "RouteEnvelope",
     "RoutesAnswer",
@@ -370,6 +372,8 @@ class CallView(_Answer):
     attempts: list[AttemptView]
     retry_of: str | None
     retried_by: str | None
+    retries: int = Field(description="How many of its attempts failed and were retried.")
+    is_dead_letter: bool = Field(description="Its retries are exhausted, and nobody has run it again.")
     result: ResultView | None
     usage: UsageView | None = Field(description="Of the latest attempt.")
 
@@ -394,6 +398,8 @@ class CallView(_Answer):
             attempts=[AttemptView.model_validate(attempt) for attempt in call.attempts],
             retry_of=call.retry_of,
             retried_by=call.retried_by,
+            retries=call.retries,
+            is_dead_letter=call.is_dead_letter,
             result=ResultView.model_validate(call.result) if call.result else None,
             usage=UsageView.model_validate(latest.usage) if latest and latest.usage else None,
         )
@@ -404,6 +410,23 @@ class CallAnswer(_Answer):
 
     message: str
     call: CallView
+
+
+class RetryAnswer(_Answer):
+    """The call that runs an ended one again."""
+
+    message: str
+    call_id: str
+    call: CallView
+
+
+class BulkAnswer(_Answer):
+    """What was done about a page of calls."""
+
+    message: str
+    count: int = Field(description="With how many it was done.")
+    skipped: int = Field(description="With how many it could not be done.")
+    next_cursor: str | None = Field(description="Give it as `cursor` to go on; `null`: there were no more.")
 
 
 class CallsAnswer(_Answer):

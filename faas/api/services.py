@@ -12,12 +12,14 @@ from faas.calls.events import Watch
 from faas.calls.following import Told
 from faas.calls.history import Position
 from faas.catalog import Catalog
-from faas.models import Call, CallLog, CallRequest, CallResult, CallStatus, Route
+from faas.models import Bulk, Call, CallFilter, CallLog, CallRequest, CallResult, CallStatus, Route
 
 __all__ = [
     "CatalogDep",
     "Control",
     "ControlDep",
+    "DeadLetterBox",
+    "DeadLettersDep",
     "Following",
     "FollowingDep",
     "Lookup",
@@ -85,6 +87,25 @@ class Control(Protocol):
     async def cancel(self, call_id: str) -> Call:
         """End it; its container is dead when this returns. An ended call stays as it is."""
 
+    async def cancel_many(self, meant: CallFilter, *, limit: int, cursor: str | None) -> Bulk:
+        """End a page of those that have not ended."""
+
+
+class DeadLetterBox(Protocol):
+    """Runs ended calls again."""
+
+    async def retry(self, call_id: str) -> Call:
+        """Accept a new call with its request; raises `CallNotEndedError`, `CallRetriedError`, `RequestNotKeptError`."""
+
+    async def list_calls(self, meant: CallFilter, *, limit: int, cursor: str | None) -> tuple[list[Call], str | None]:
+        """A page of dead letters, newest first, and the cursor of the next."""
+
+    async def redrive(self, meant: CallFilter, *, limit: int, cursor: str | None) -> Bulk:
+        """Retry a page of them."""
+
+    async def purge(self, meant: CallFilter, *, limit: int, cursor: str | None) -> Bulk:
+        """Delete a page of them."""
+
 
 class Following(Protocol):
     """Tells what happens to calls while it happens."""
@@ -117,6 +138,7 @@ class Services:
     lookup: Lookup
     control: Control
     following: Following
+    dead_letters: DeadLetterBox
     outside: OutsideWorkers
     render_metrics: Callable[[], Awaitable[bytes]]
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
@@ -143,6 +165,10 @@ def _following(request: Request) -> Following:
     return _services(request).following
 
 
+def _dead_letters(request: Request) -> DeadLetterBox:
+    return _services(request).dead_letters
+
+
 def _outside(request: Request) -> OutsideWorkers:
     return _services(request).outside
 
@@ -151,5 +177,6 @@ ServicesDep = Annotated[Services, Depends(_services)]
 CatalogDep = Annotated[Catalog, Depends(_catalog)]
 ControlDep = Annotated[Control, Depends(_control)]
 FollowingDep = Annotated[Following, Depends(_following)]
+DeadLettersDep = Annotated[DeadLetterBox, Depends(_dead_letters)]
 LookupDep = Annotated[Lookup, Depends(_lookup)]
 OutsideWorkersDep = Annotated[OutsideWorkers, Depends(_outside)]

@@ -4,7 +4,8 @@
     execution    id leased -> attempt begun (the record counts it) -> run by the agent -> attempt finished -> id acked
     retries      whether a failed attempt is followed by another
     lookup       what is known of a call, wherever that is: here while it runs, remembered, in the database
-    control      cancel
+    control      cancel one or many
+    dead_letters retry by hand what has ended, one or many
     outside      the same for workers that are not ours
     waiting      who waits for something to happen to a call
     events       what happens to calls, published to who listens

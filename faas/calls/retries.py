@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from faas.models import CallStatus, Reason
+from faas.retry_policy import RETRYABLE_REASONS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,6 +57,7 @@ def judge(ended: Call, policy: RetryPolicy | None, *, now: datetime, draw: float
 
 
 def _is_named(ended: Call, result: ResultInfo, policy: RetryPolicy) -> bool:
-    if ended.status is CallStatus.CANCELLED:
-        return False
-    return result.status_code in policy.on or (ended.reason is not None and ended.reason.value in policy.on)
+    reason = ended.reason.value if ended.reason is not None else None
+    if reason is not None and reason not in RETRYABLE_REASONS:
+        return False  # whatever its status: the caller took it back, or wants it no more
+    return reason in policy.on or result.status_code in policy.on

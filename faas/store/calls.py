@@ -5,28 +5,26 @@ Every change of a status is one conditional statement, so that two who want diff
     insert -> delayed | queued -begin_attempt-> running -finish-> success | error | cancelled
                      |    ^                     |   |
                      |    +- requeue, put_back -+   +- begin_attempt (its node is lost): running, attempt + 1
-                     +- cancel_waiting -> cancelled
+                     +- end_waiting -> cancelled
                      +- ExpiringCalls.end -> error
 
-`finish`, `requeue` and `put_back` (of `retrying`) name the attempt they speak for; of an attempt that is not the
-latest they change nothing.
+`put_back` is in `retrying`, `end_waiting` in `cancelling`. Who ends an attempt (`finish`, `requeue`, `put_back`) names
+it; for one that is not the latest nothing changes.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, func, select, text
 
 from faas.clock import utc_now
-from faas.errors import CallCancelledError, InvalidRequestError
-from faas.models import CallStatus, Reason
+from faas.models import CallFilter, CallStatus
 from faas.store import attempts as attempt_rows
 from faas.store import bodies
+from faas.store.call_pages import page_of, position_of
 from faas.store.call_rows import call_of, values_of
 from faas.store.runs import OF_ATTEMPT, Beginning, Ending, begin_many, fence, finish_many
 from faas.store.tables import IS_FINAL, IS_UNFINISHED, calls
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Select
+    from sqlalchemy import Connection
 
     from faas.models import Attempt, Call, CallLog, CallRequest, CallResult
     from faas.store.database import Database
@@ -58,30 +56,6 @@ class UnfinishedCall(NamedTuple):
     priority: int
     not_before: datetime | None
     app_name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Filter:
-    app_name: str
-    status: CallStatus | None
-    path: str | None
-    since: datetime | None
-    until: datetime | None
-    before_id: str | None
-
-    def apply(self, statement: Select[Any]) -> Select[Any]:
-        conditions: list[ColumnElement[bool]] = [calls.c.app_name == self.app_name]
-        if self.status is not None:
-            conditions.append(calls.c.status == self.status.value)
-        if self.path is not None:
-            conditions.append(calls.c.path == self.path)
-        if self.since is not None:
-            conditions.append(calls.c.created_at >= self.since)
-        if self.until is not None:
-            conditions.append(calls.c.created_at <= self.until)
-        if self.before_id is not None:
-            conditions.append(calls.c.id < self.before_id)
-        return statement.where(*conditions)
 
 
 class CallRecords:
@@ -146,20 +120,6 @@ class CallRecords:
             return True
 
         return await self._database.write(work)
-
-    async def cancel_waiting(self, call_id: str, at: datetime) -> bool:
-        """End a call that does not run; False when it does, or has ended, or is gone."""
-        statement = (
-            update(calls)
-            .where(calls.c.id == call_id, calls.c.status.in_(WAITING))
-            .values(
-                status=CallStatus.CANCELLED.value,
-                completed_at=at,
-                reason=Reason.CLIENT_REQUEST.value,
-                error=CallCancelledError().message,
-            )
-        )
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount == 1)
 
     async def record_many(self, records: Sequence[tuple[Call, CallResult | None, CallLog | None]]) -> None:
         """Write calls that have ended already, in one transaction; those that are there stay as they are."""
@@ -227,6 +187,16 @@ class CallRecords:
 
         return await self._database.read(work)
 
+    async def page(self, meant: CallFilter, *, cursor: str | None, limit: int) -> tuple[list[Call], str | None]:
+        """A page of the calls that a filter means, newest first, and the cursor of the next (None: this was the last).
+
+        `InvalidRequestError` for a cursor that is none.
+        """
+        before_id = position_of(cursor)
+        return await self._database.read(
+            lambda connection: page_of(connection, meant, before_id=before_id, limit=limit)
+        )
+
     async def list(
         self,
         app_name: str,
@@ -238,23 +208,10 @@ class CallRecords:
         cursor: str | None = None,
         limit: int = DEFAULT_PAGE,
     ) -> tuple[list[Call], str | None]:
-        """A page of an app's calls, newest first, and the cursor of the next page (None: this was the last).
-
-        `since` and `until` are about `created_at`, both included. `InvalidRequestError` for a cursor that is none.
-        """
-        before_id = None if cursor is None else _id_of(cursor)
-        filtered = _Filter(app_name=app_name, status=status, path=path, since=since, until=until, before_id=before_id)
-
-        def work(connection: Connection) -> tuple[list[Call], str | None]:
-            # One more than asked for tells whether there is a next page.
-            statement = filtered.apply(select(calls)).order_by(calls.c.id.desc()).limit(limit + 1)
-            rows = connection.execute(statement).all()
-            page = rows[:limit]
-            tried = attempt_rows.attempts_of(connection, [row.id for row in page])
-            is_more = len(rows) > limit and bool(page)
-            return [call_of(row, tried.get(row.id, ())) for row in page], _cursor_of(page[-1].id) if is_more else None
-
-        return await self._database.read(work)
+        """As `page`; `since` and `until` are about `created_at`, both included."""
+        statuses = () if status is None else (status,)
+        meant = CallFilter(app_name=app_name, statuses=statuses, path=path, since=since, until=until)
+        return await self.page(meant, cursor=cursor, limit=limit)
 
     # --- forgetting
 
@@ -263,14 +220,3 @@ class CallRecords:
         old = select(calls.c.id).where(text(IS_FINAL), calls.c.created_at < before)
         statement = delete(calls).where(calls.c.id.in_(old.order_by(calls.c.created_at).limit(limit)))
         return await self._database.write(lambda connection: connection.execute(statement).rowcount)
-
-
-def _cursor_of(call_id: str) -> str:
-    return base64.urlsafe_b64encode(call_id.encode()).decode().rstrip("=")
-
-
-def _id_of(cursor: str) -> str:
-    try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequestError("`cursor` is not one that a listing returned") from error

@@ -13,7 +13,9 @@ from sqlalchemy.pool import QueuePool
 from faas.errors import StoreUnavailableError
 from faas.store.apps import Apps
 from faas.store.calls import CallRecords
+from faas.store.cancelling import Cancelling
 from faas.store.database import WRITES, Database
+from faas.store.dead_letters import DeadLetters
 from faas.store.expiry import ExpiringCalls
 from faas.store.migrate import bring_up_to_date
 from faas.store.retrying import Retrying
@@ -59,6 +61,8 @@ class Store:
         self.calls = CallRecords(database)
         self.retrying = Retrying(database)
         self.expiring = ExpiringCalls(database)
+        self.dead_letters = DeadLetters(database)
+        self.cancelling = Cancelling(database)
 
     async def ping(self) -> None:
         """Return when the database answers; `StoreUnavailableError` when it does not."""

@@ -61,7 +61,7 @@ REVISION = "0003"
 IS_UNFINISHED = "status IN ('delayed', 'queued', 'running')"
 IS_FINAL = "status IN ('success', 'error', 'cancelled')"
 IS_DEAD_LETTER = "is_dead_letter"
-IS_TO_CANCEL = "status = 'running' AND cancel_requested_at IS NOT NULL"
+IS_TO_CANCEL = "cancel_requested_at IS NOT NULL AND completed_at IS NULL"
 IS_EXPIRING = "status IN ('delayed', 'queued') AND attempt = 0 AND expires_at IS NOT NULL"
 """The predicates of partial indexes; a query has to say them in these words for the index to be used."""
 

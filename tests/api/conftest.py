@@ -16,7 +16,7 @@ from faas.catalog import Catalog, Limits
 from faas.metrics import Metrics
 from faas.runner import keeper as keeper_module
 from faas.store.engine import Store, open_store
-from tests.api.fakes import FakeCalls, FakeFollowing, SilentListener, resolve_image
+from tests.api.fakes import FakeCalls, FakeDeadLetters, FakeFollowing, SilentListener, resolve_image
 from tests.api.front import MIB, PROGRAMS, running_front
 from tests.support.programs import http_stream
 from tests.support.rig import running_rig
@@ -67,11 +67,19 @@ def following() -> FakeFollowing:
 
 
 @pytest.fixture
-def app(catalog: Catalog, calls: FakeCalls, following: FakeFollowing, store: Store) -> FastAPI:
+def dead_letters() -> FakeDeadLetters:
+    return FakeDeadLetters()
+
+
+@pytest.fixture
+def app(
+    catalog: Catalog, calls: FakeCalls, dead_letters: FakeDeadLetters, following: FakeFollowing, store: Store
+) -> FastAPI:
     return build_app(
         catalog=catalog,
         lookup=calls,
         control=calls,
+        dead_letters=dead_letters,
         following=following,
         outside=calls,
         render_metrics=Metrics().render,

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from faas.calls.events import Watch
 from faas.errors import CallNotFinishedError, CallNotFoundError, ImageNotAvailableError, InvalidRequestError
-from faas.models import App, Call, CallLog, CallRequest, CallResult, CallStatus, CallType, PullPolicy, Reason, Route
+from faas.models import (
+    App,
+    Bulk,
+    Call,
+    CallFilter,
+    CallLog,
+    CallRequest,
+    CallResult,
+    CallStatus,
+    CallType,
+    PullPolicy,
+    Reason,
+    Route,
+)
 from faas.runner.executors.base import Image
 
 if TYPE_CHECKING:
@@ -65,6 +78,32 @@ def make_call(call_id: str, **fields: Any) -> Call:
 
 
 @dataclass
+class FakeDeadLetters:
+    """Dead letters of its own; notes what it was asked."""
+
+    calls: dict[str, Call] = field(default_factory=dict)
+    failure: Exception | None = None
+    asked: tuple[str, CallFilter, int, str | None] | None = None
+
+    async def retry(self, call_id: str) -> Call:
+        if self.failure is not None:
+            raise self.failure
+        return make_call("new", retry_of=call_id)
+
+    async def list_calls(self, meant: CallFilter, *, limit: int, cursor: str | None) -> tuple[list[Call], str | None]:
+        self.asked = ("list", meant, limit, cursor)
+        return list(self.calls.values()), None
+
+    async def redrive(self, meant: CallFilter, *, limit: int, cursor: str | None) -> Bulk:
+        self.asked = ("redrive", meant, limit, cursor)
+        return Bulk(count=3, skipped=1, next_cursor="next")
+
+    async def purge(self, meant: CallFilter, *, limit: int, cursor: str | None) -> Bulk:
+        self.asked = ("purge", meant, limit, cursor)
+        return Bulk(count=4, skipped=0, next_cursor=None)
+
+
+@dataclass
 class FakeCalls:
     """Calls in dictionaries; notes what it was asked."""
 
@@ -77,6 +116,7 @@ class FakeCalls:
     attempt_asked: int | None = None
     listed: dict[str, Any] = field(default_factory=dict)
     failure: Exception | None = None
+    bulk_asked: tuple[str, CallFilter, int, str | None] | None = None
 
     def _find(self, call_id: str) -> Call:
         if self.failure is not None:
@@ -106,6 +146,10 @@ class FakeCalls:
             call = call.ended(CallStatus.CANCELLED, completed_at=CREATED_AT, reason=Reason.CLIENT_REQUEST)
             self.calls[call_id] = call
         return call
+
+    async def cancel_many(self, meant: CallFilter, *, limit: int, cursor: str | None) -> Bulk:
+        self.bulk_asked = ("cancel", meant, limit, cursor)
+        return Bulk(count=2, skipped=1, next_cursor="next")
 
     async def list_calls(self, app_name: str, *, cursor: str | None, **filters: Any) -> tuple[list[Call], str | None]:
         if cursor == "garbage":

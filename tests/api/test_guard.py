@@ -9,7 +9,7 @@ import httpx
 from faas.api.app import build_app
 from faas.auth.route_token import make_token
 from faas.metrics import Metrics
-from tests.api.fakes import FakeFollowing
+from tests.api.fakes import FakeDeadLetters, FakeFollowing
 
 if TYPE_CHECKING:
     from faas.catalog import Catalog
@@ -24,6 +24,7 @@ async def test_every_operation_of_v1_and_tasks_wants_a_token_and_says_so(catalog
         lookup=calls,
         control=calls,
         following=FakeFollowing(),
+        dead_letters=FakeDeadLetters(),
         outside=calls,
         render_metrics=Metrics().render,
         readiness={},
@@ -53,6 +54,7 @@ async def test_a_body_is_not_read_for_those_who_may_not_send_one(catalog: Catalo
         lookup=calls,
         control=calls,
         following=FakeFollowing(),
+        dead_letters=FakeDeadLetters(),
         outside=calls,
         render_metrics=Metrics().render,
         readiness={},

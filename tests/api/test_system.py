@@ -13,7 +13,7 @@ from faas.api import system
 from faas.api.app import build_app
 from faas.errors import ShuttingDownError
 from faas.metrics import Metrics
-from tests.api.fakes import FakeCalls, FakeFollowing
+from tests.api.fakes import FakeCalls, FakeDeadLetters, FakeFollowing
 
 if TYPE_CHECKING:
     from faas.api.services import ReadinessCheck
@@ -48,6 +48,7 @@ async def get_ready(catalog: Catalog, readiness: dict[str, ReadinessCheck]) -> h
         lookup=calls,
         control=calls,
         following=FakeFollowing(),
+        dead_letters=FakeDeadLetters(),
         outside=calls,
         render_metrics=Metrics().render,
         readiness=readiness,
@@ -161,6 +162,7 @@ async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCa
         lookup=calls,
         control=calls,
         following=FakeFollowing(),
+        dead_letters=FakeDeadLetters(),
         outside=calls,
         render_metrics=Metrics().render,
         readiness={},
@@ -198,6 +200,8 @@ EXPECTED_OPERATIONS = {
     "GET /v1/apps/{app_name}/calls", "GET /v1/calls/{call_id}", "DELETE /v1/calls/{call_id}",
     "GET /v1/calls/{call_id}/result", "GET /v1/calls/{call_id}/log",
     "GET /v1/calls/{call_id}/events", "GET /v1/apps/{app_name}/events",
+    "POST /v1/apps/{app_name}/calls/cancel", "POST /v1/calls/{call_id}/retry", "GET /v1/apps/{app_name}/dead-letters",
+    "POST /v1/apps/{app_name}/dead-letters/redrive", "POST /v1/apps/{app_name}/dead-letters/purge",
     "GET /r/{app_name}/{path}", "POST /r/{app_name}/{path}", "PUT /r/{app_name}/{path}",
     "PATCH /r/{app_name}/{path}", "DELETE /r/{app_name}/{path}", "HEAD /r/{app_name}/{path}",
     "OPTIONS /r/{app_name}/{path}",

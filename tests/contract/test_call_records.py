@@ -84,7 +84,7 @@ async def test_an_unknown_call_is_none(store: Store) -> None:
     assert await store.calls.result(unknown) is None
     assert await store.calls.logs(unknown) == {}
     assert await store.calls.begin_attempt(unknown, node="n", started_at=utc_now()) is None
-    assert not await store.calls.cancel_waiting(unknown, utc_now())
+    assert await store.cancelling.end_waiting([unknown], utc_now()) == set()
     assert not await store.calls.requeue(unknown, 1)
 
 
@@ -233,14 +233,14 @@ async def test_a_waiting_call_is_cancelled_and_a_running_one_is_not(store: Store
     for status in (CallStatus.QUEUED, CallStatus.DELAYED):
         call = await accepted(store, status=status)
         at = utc_now()
-        assert await store.calls.cancel_waiting(call.id, at)
-        assert not await store.calls.cancel_waiting(call.id, at)
+        assert await store.cancelling.end_waiting([call.id], at) == {call.id}
+        assert await store.cancelling.end_waiting([call.id], at) == set()
         cancelled = await store.calls.get(call.id)
         assert cancelled is not None
         assert (cancelled.status, cancelled.completed_at) == (CallStatus.CANCELLED, at)
         assert cancelled.reason is Reason.CLIENT_REQUEST
     running = await begun(store)
-    assert not await store.calls.cancel_waiting(running.id, utc_now())
+    assert await store.cancelling.end_waiting([running.id], utc_now()) == set()
     assert await store.calls.get(running.id) == running
 
 
@@ -248,10 +248,10 @@ async def test_a_call_is_either_cancelled_or_begun(store: Store) -> None:
     for _ in range(20):
         call = await accepted(store)
         is_cancelled, running = await asyncio.gather(
-            store.calls.cancel_waiting(call.id, utc_now()),
+            store.cancelling.end_waiting([call.id], utc_now()),
             store.calls.begin_attempt(call.id, node="n", started_at=utc_now()),
         )
-        assert is_cancelled == (running is None)
+        assert bool(is_cancelled) == (running is None)
 
 
 # --- sync calls

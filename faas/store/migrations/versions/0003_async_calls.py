@@ -31,7 +31,7 @@ def _add_retries() -> None:
     op.add_column("calls", sa.Column("cancel_requested_at", sa.DateTime(timezone=True)))
     for name, columns, predicate in (
         ("ix_calls_dead_letters", ["app_name", "id"], "is_dead_letter"),
-        ("ix_calls_to_cancel", ["id"], "status = 'running' AND cancel_requested_at IS NOT NULL"),
+        ("ix_calls_to_cancel", ["id"], "cancel_requested_at IS NOT NULL AND completed_at IS NULL"),
     ):
         where = sa.text(predicate)
         op.create_index(name, "calls", columns, sqlite_where=where, postgresql_where=where)
