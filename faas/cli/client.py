@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 import httpx
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
-__all__ = ["AppJSON", "CallJSON", "CallPage", "FaasClient", "RouteJSON"]
+__all__ = ["AppJSON", "BulkJSON", "CallJSON", "CallPage", "FaasClient", "RouteJSON"]
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
@@ -91,6 +91,8 @@ class CallJSON(TypedDict, total=False):
     attempts: list[dict[str, Any]]
     retry_of: str | None
     retried_by: str | None
+    retries: int
+    is_dead_letter: bool
     result: CallResultJSON | None
     usage: dict[str, Any] | None
 
@@ -100,6 +102,14 @@ class CallPage(TypedDict):
 
     calls: list[CallJSON]
     next_cursor: str
+
+
+class BulkJSON(TypedDict):
+    """What was done about a page of calls."""
+
+    count: int
+    skipped: int
+    next_cursor: NotRequired[str | None]
 
 
 class FaasClient:
@@ -186,9 +196,7 @@ class FaasClient:
 
     def list_calls(self, app: str, query: Mapping[str, str]) -> CallPage:
         """A page of an app's calls; `query` may have status, path, since, until, cursor, per_page."""
-        answer = self._request("GET", f"{app_url(app)}/calls", query=query)
-        page = _object(answer)
-        return {"calls": page.get("calls") or [], "next_cursor": page.get("next_cursor") or ""}
+        return _page(self._request("GET", f"{app_url(app)}/calls", query=query))
 
     def get_call(self, call_id: str, *, wait_s: float = 0) -> CallJSON:
         """A call's record; with `wait_s` as soon as it has ended, or as it is after so long."""
@@ -206,6 +214,37 @@ class FaasClient:
         call: CallJSON = self._json("DELETE", call_url(call_id), "call")
         return call
 
+    def retry_call(self, call_id: str) -> CallJSON:
+        """Run an ended call again; the record of the new one."""
+        call: CallJSON = self._json("POST", f"{call_url(call_id)}/retry", "call")
+        return call
+
+    # --- many calls; `query` may have path, since, until, cursor, limit, and status or reason
+
+    def cancel_calls(self, app: str, query: Mapping[str, str]) -> BulkJSON:
+        """End a page of an app's async calls that have not ended."""
+        return self._bulk(f"{app_url(app)}/calls/cancel", query)
+
+    def list_dead_letters(self, app: str, query: Mapping[str, str]) -> CallPage:
+        """A page of an app's calls whose retries are exhausted."""
+        return _page(self._request("GET", f"{app_url(app)}/dead-letters", query=query))
+
+    def redrive(self, app: str, query: Mapping[str, str]) -> BulkJSON:
+        """Run a page of an app's dead letters again."""
+        return self._bulk(f"{app_url(app)}/dead-letters/redrive", query)
+
+    def purge_dead_letters(self, app: str, query: Mapping[str, str]) -> BulkJSON:
+        """Delete a page of an app's dead letters."""
+        return self._bulk(f"{app_url(app)}/dead-letters/purge", query)
+
+    def _bulk(self, path: str, query: Mapping[str, str]) -> BulkJSON:
+        answer = _object(self._request("POST", path, query=query))
+        return {
+            "count": answer.get("count", 0),
+            "skipped": answer.get("skipped", 0),
+            "next_cursor": answer.get("next_cursor"),
+        }
+
     @contextmanager
     def open_result(self, call_id: str) -> Iterator[httpx.Response]:
         """What the sync caller would have got, status and headers included, its body not yet read.
@@ -216,9 +255,13 @@ class FaasClient:
             yield answer
 
     @contextmanager
-    def open_log(self, call_id: str, *, is_following: bool = False) -> Iterator[httpx.Response]:
-        """A call's log, its body not yet read; following goes on until the call has ended."""
-        query = {"follow": "true"} if is_following else None
+    def open_log(
+        self, call_id: str, *, is_following: bool = False, attempt: int | None = None
+    ) -> Iterator[httpx.Response]:
+        """A call's log, or that of one attempt, its body not yet read; following goes on until the call has ended."""
+        query = {"follow": "true"} if is_following else {}
+        if attempt is not None:
+            query["attempt"] = str(attempt)
         with self._stream("GET", f"{call_url(call_id)}/log", query=query) as answer:
             if not answer.is_success:
                 answer.read()
@@ -295,6 +338,11 @@ class FaasClient:
             raise UnreachableError(self.url, "no answer in time") from error
         except httpx.TransportError as error:
             raise UnreachableError(self.url, _ERRNO.sub("", str(error)) or type(error).__name__) from error
+
+
+def _page(answer: httpx.Response) -> CallPage:
+    page = _object(answer)
+    return {"calls": page.get("calls") or [], "next_cursor": page.get("next_cursor") or ""}
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
