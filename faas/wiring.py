@@ -15,6 +15,7 @@ from faas.api.admission import Admission
 from faas.api.app import build_app
 from faas.api.dataplane import DataPlane
 from faas.api.error_answer import render_error
+from faas.calls.acceptance import Acceptance
 from faas.calls.control import Control
 from faas.calls.dead_letters import DeadLetterBox
 from faas.calls.events import CallEvents
@@ -22,6 +23,7 @@ from faas.calls.execution import Execution
 from faas.calls.expiry import Expiry
 from faas.calls.following import Following
 from faas.calls.lookup import Lookup
+from faas.calls.memory_share import MemoryShare
 from faas.calls.outside import OutsideWorkers
 from faas.calls.relay import Relay
 from faas.calls.submission import Submission
@@ -146,6 +148,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             max_attempts=settings.max_attempts,
             max_result_bytes=settings.max_result_bytes,
             render_error=render_error,
+            share=MemoryShare(capacity.total_mib * settings.async_memory_share),
         )
         lookup = Lookup(
             store,
@@ -197,7 +200,10 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         plane = DataPlane(
             table,
             agent,
-            Admission(Submission(store, queue, events).submit, lookup).admit,
+            Admission(
+                Submission(Acceptance(store.calls, queue, without_queue=settings.accept_without_queue), events).submit,
+                lookup,
+            ).admit,
             max_header_bytes=settings.max_header_bytes,
             max_request_bytes=settings.max_request_bytes,
             max_buffered_request_bytes=settings.max_buffered_request_bytes,

@@ -17,12 +17,14 @@ from faas.api.error_answer import render_error
 from faas.calls import control as control_module
 from faas.calls import execution as execution_module
 from faas.calls import lookup as lookup_module
+from faas.calls.acceptance import Acceptance
 from faas.calls.control import Control
 from faas.calls.dead_letters import DeadLetterBox
 from faas.calls.events import CallEvents
 from faas.calls.execution import Execution
 from faas.calls.expiry import Expiry
 from faas.calls.lookup import Lookup
+from faas.calls.memory_share import MemoryShare
 from faas.calls.submission import Submission
 from faas.calls.waiting import Waiters
 from faas.clock import utc_now
@@ -166,6 +168,7 @@ async def desk(empty_database: Path, tmp_path: Path) -> AsyncIterator[Desk]:
             max_attempts=3,
             max_result_bytes=8,
             render_error=render_error,
+            share=MemoryShare(rig.capacity.total_mib),
         )
         siblings = NoSiblings()
         lookup = Lookup(
@@ -180,7 +183,7 @@ async def desk(empty_database: Path, tmp_path: Path) -> AsyncIterator[Desk]:
         )
         control = Control(store, queue, rig.agent, lookup, events, siblings)
         sweeper = Sweeper(store.calls, queue, retention_s=3600, is_running_here=rig.agent.running.__contains__)
-        submission = Submission(store, queue, events)
+        submission = Submission(Acceptance(store.calls, queue, without_queue=False), events)
         dead_letters = DeadLetterBox(store, queue, table, lookup, events)
         yield Desk(
             store,
@@ -252,16 +255,6 @@ async def test_a_call_that_expires_while_it_waits_for_a_container_ends_and_never
     assert (ended.status, ended.reason) == (CallStatus.ERROR, Reason.EXPIRED)
     assert (await desk.lookup.result(call.id)).status_code == 504
     desk.rig.agent.stop(busy, CallCancelledError())
-
-
-async def test_a_call_that_cannot_be_dispatched_was_never_accepted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(_ticket: object) -> None:
-        raise QueueUnavailableError("The queue does not answer")
-
-    monkeypatch.setattr(desk.queue, "dispatch", fail)
-    with pytest.raises(QueueUnavailableError):
-        await desk.submit()
-    assert await desk.lookup.list_calls("demo") == ([], None)
 
 
 # --- running

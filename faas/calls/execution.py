@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from faas.calls.events import CallEvents
+    from faas.calls.memory_share import MemoryShare
     from faas.models import Call, CallRequest, CallResult
     from faas.recorder import Recorder
     from faas.runner.agent import Agent
@@ -63,6 +64,7 @@ class Execution:
         max_attempts: int,
         max_result_bytes: int,
         render_error: Callable[[FaasError, str], CallResult],
+        share: MemoryShare,
     ) -> None:
         self._store = store
         self._agent = agent
@@ -73,6 +75,7 @@ class Execution:
         self._max_attempts = max_attempts
         self._max_result_bytes = max_result_bytes
         self._render_error = render_error
+        self._share = share
         self.beginning: set[str] = set()
         """Calls whose attempt begins, and which the agent does not know yet."""
 
@@ -106,9 +109,10 @@ class Execution:
                 )
             function = self._table.get(call.app_name, call.path)
             invocation = _invocation(call, function, request, sink)
-            self._agent.start(invocation, queue_timeout_s=_patience_s(call))
-            self.beginning.discard(call.id)
-            await self._until_ended(sink, invocation)
+            async with self._share.taken(function.memory_mib / function.concurrency):
+                self._agent.start(invocation, queue_timeout_s=_patience_s(call))
+                self.beginning.discard(call.id)
+                await self._until_ended(sink, invocation)
         except asyncio.CancelledError:
             await self._give_back(call)
             raise

@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from faas.clock import utc_now
-from faas.errors import FaasError
 from faas.ids import created_at_of, new_id
 from faas.models import Call, CallStatus, CallType
-from faas.queue.base import Ticket
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from faas.calls.acceptance import Acceptance
     from faas.calls.events import CallEvents
     from faas.models import CallRequest
-    from faas.queue.base import CallQueue
     from faas.runner.functions import Function
-    from faas.store.engine import Store
 
 __all__ = ["Submission"]
 
@@ -25,9 +22,8 @@ __all__ = ["Submission"]
 class Submission:
     """Accepts calls: first on disk, then in line."""
 
-    def __init__(self, store: Store, queue: CallQueue, events: CallEvents) -> None:
-        self._store = store
-        self._queue = queue
+    def __init__(self, acceptance: Acceptance, events: CallEvents) -> None:
+        self._acceptance = acceptance
         self._events = events
 
     async def submit(
@@ -59,15 +55,6 @@ class Submission:
             not_before=not_before,
             expires_at=expires_at,
         )
-        await self._store.calls.insert(call, request)
-        try:
-            await self._queue.dispatch(_ticket(call))
-        except FaasError:
-            await self._store.calls.delete_unaccepted(call.id)
-            raise
+        await self._acceptance.accept(call, request)
         self._events.publish(call)
         return call
-
-
-def _ticket(call: Call) -> Ticket:
-    return Ticket(call_id=call.id, priority=call.priority, not_before=call.not_before, fairness_key=call.app_name)

@@ -42,7 +42,7 @@ _row = queued_calls.c
 
 
 class SqlQueue:
-    """A `CallQueue` in the store's database."""
+    """A `CallQueue` in the store's database, and so `BesideRecords`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -57,11 +57,11 @@ class SqlQueue:
         self.wake()
 
     def rows(self, ticket: Ticket) -> Rows:
-        """What `dispatch` inserts, for who has more to insert with it; `wake` when it is there."""
+        """See `BesideRecords`."""
         return self._line.rows(ticket)
 
     def wake(self) -> None:
-        """Calls have come into line, or may do so earlier than before: who waits for one looks again."""
+        """See `BesideRecords`."""
         self._woken.set()
         self._woken = asyncio.Event()
 

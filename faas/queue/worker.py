@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from faas.clock import utc_now
 from faas.errors import FaasError
+from faas.queue.base import BesideRecords
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Worker:
         self._tasks = TaskSet("worker")
         self._active: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
         self._slot_freed = asyncio.Event()
+        self._must_ack = not isinstance(queue, BesideRecords)
 
     def __repr__(self) -> str:
         return f"<Worker {len(self._active)} of {self._concurrency} busy>"
@@ -124,7 +126,8 @@ class Worker:
         lease, _ = self._active[call_id]
         try:
             if again_after_s is None:
-                await self._queue.ack(lease)
+                if self._must_ack:
+                    await self._queue.ack(lease)
             elif again_after_s:
                 await self._queue.release(lease, not_before=utc_now() + timedelta(seconds=again_after_s))
             else:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from faas.models import Attempt, Call, CallLog, CallRequest, CallResult
-    from faas.store.database import Database
+    from faas.store.database import Database, Rows
     from faas.store.runs import Begun
 
 __all__ = ["CallRecords", "UnfinishedCall"]
@@ -68,10 +68,9 @@ class CallRecords:
 
     # --- a call's life
 
-    async def insert(self, call: Call, request: CallRequest) -> None:
-        """Accept a call: when this returns, it is on disk."""
-
-        await self._database.add([(_ADD, values_of(call)), bodies.request_row(call.id, request)])
+    async def insert(self, call: Call, request: CallRequest, *, also: Rows = ()) -> None:
+        """Accept a call: when this returns, it is on disk with whatever else is to be there."""
+        await self._database.add([(_ADD, values_of(call)), bodies.request_row(call.id, request), *also])
 
     async def delete_unaccepted(self, call_id: str) -> None:
         """Take back an `insert` whose dispatch failed; a call that somebody began stays."""

@@ -18,7 +18,7 @@ from faas.store.engine import open_store
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["LONG_S", "SHORT_S", "dispatched", "ids_of", "leased", "nodes", "other", "queue"]
+__all__ = ["LONG_S", "SHORT_S", "dispatched", "ids_of", "leased", "nodes", "other", "queue", "queue_url"]
 
 LONG_S = 30.0
 SHORT_S = 0.2
@@ -32,19 +32,26 @@ SHORT_S = 0.2
         pytest.param("redis", marks=pytest.mark.redis),
     ]
 )
-async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[tuple[CallQueue, CallQueue]]:
-    """The queues of two nodes on one, empty backend."""
+def queue_url(request: pytest.FixtureRequest) -> str:
+    """Of one, empty backend."""
     fixture = {"sql-sqlite": "sqlite_url", "sql-postgresql": "postgres_url", "redis": "redis_url"}[request.param]
-    url = request.getfixturevalue(fixture)
+    url: str = request.getfixturevalue(fixture)
+    return url
+
+
+@pytest.fixture
+async def nodes(queue_url: str) -> AsyncIterator[tuple[CallQueue, CallQueue]]:
+    """The queues of two nodes on it."""
+    url, is_redis = queue_url, queue_url.startswith("redis")
     async with AsyncExitStack() as stack:
         opened: list[CallQueue] = []
         for _ in range(2):
-            if request.param == "redis":
+            if is_redis:
                 opened.append(await stack.enter_async_context(open_redis_queue(url)))
             else:
                 opened.append(SqlQueue((await stack.enter_async_context(open_store(url))).database))
         yield opened[0], opened[1]
-        if request.param == "redis":
+        if is_redis:
             await assert_nothing_is_left(url, opened[0])
 
 
