@@ -1,4 +1,4 @@
-"""`faas calls`: what became of calls: list, get, wait, result, log, cancel, retry."""
+"""`faas calls`: what became of calls: list, get, wait, result, log, cancel, retry; see `following` for the others."""
 
 import sys
 from collections.abc import Iterable
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faas import clock
-from faas.cli.answers import FIRST_ERROR_STATUS, AnswerPrinter
+from faas.cli.answers import AnswerPrinter
 from faas.cli.apps import AppName
 from faas.cli.call_filters import Limit, PathFilter, Since, Until, bulk, collect, query_of
-from faas.cli.errors import ClientError, next_step
+from faas.cli.errors import ClientError
 from faas.cli.exits import ExitCode, of_call
+from faas.cli.following import follow, watch
+from faas.cli.outcome import finish
 from faas.cli.output import Output, print_json, print_note, print_record, print_table
 from faas.cli.session import Session, with_session
 from faas.cli.values import parse_duration_s
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["calls", "print_result", "wait_for"]
 
 calls = typer.Typer()
+calls.command("follow")(follow)
+calls.command("watch")(watch)
 
 FOLLOW_INTERVAL_S = 1.0
 LONG_POLL_S = 20.0
@@ -71,7 +75,7 @@ def wait(session: Session, call_id: CallId, timeout: Timeout = None) -> None:
     """Wait until a call has ended, and show it; the exit code is its outcome."""
     call = wait_for(session, call_id, timeout_s=timeout)
     _print_call(call, session.output)
-    _finish(call, session.output)
+    finish(call, session.output)
 
 
 @calls.command()
@@ -90,7 +94,7 @@ def result(
 def log(
     session: Session,
     call_id: CallId,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the call has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the call has ended.")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only what this attempt wrote.")] = None,
 ) -> None:
     """Write a call's log to stdout."""
@@ -212,21 +216,6 @@ def _write_beyond(chunks: Iterable[bytes], written: int) -> int:
         sys.stdout.buffer.flush()
         position += len(chunk)
     return max(position, written)
-
-
-def _finish(call: "CallJSON", output: Output) -> None:
-    """End the command with the call's outcome as its exit code, and say why it failed."""
-    reason = call.get("reason") or ""
-    exit_code = of_call(call.get("status", ""), reason)
-    if exit_code is ExitCode.OK and ((call.get("result") or {}).get("status_code") or 0) >= FIRST_ERROR_STATUS:
-        exit_code = ExitCode.FUNCTION_FAILED
-    if exit_code is not ExitCode.OK and output is Output.TABLE:
-        answered = f"the function answered {(call.get('result') or {}).get('status_code')}"
-        cause = call.get("error") or reason or answered
-        print_note(f"The call ended in {call.get('status')}: {cause}")
-        if hint := next_step(reason, call_id=call.get("id", "")):
-            print_note(hint)
-    raise typer.Exit(exit_code)
 
 
 def _print_call(call: "CallJSON", output: Output) -> None:

@@ -11,11 +11,14 @@ import httpx
 
 from faas import __version__
 from faas.cli.errors import ClientError, UnreachableError, from_answer
+from faas.cli.server_events import parse
 from faas.cli.urls import app_url, call_url, route_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
+
+    from faas.cli.server_events import ServerEvent
 
 __all__ = ["AppJSON", "BulkJSON", "CallJSON", "CallPage", "FaasClient", "RouteJSON"]
 
@@ -23,6 +26,8 @@ CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
 PULL_TIMEOUT_S = 900.0
 """A route's image may have to be pulled before the server answers."""
+SILENCE_S = 60.0
+"""A stream of events says something every 15 s; a longer silence is a broken connection."""
 LONG_POLL_SLACK_S = 15.0
 """What a long poll may take beyond the wait that was asked for."""
 
@@ -268,6 +273,17 @@ class FaasClient:
                 raise from_answer(answer.status_code, answer.content, url=self.url)
             yield answer
 
+    # --- what happens to calls
+
+    def events(self, path: str, *, last_event_id: str = "") -> Iterator[ServerEvent]:
+        """The events of a stream as they come, those after one that was received; ends with the server's last word."""
+        headers = {"last-event-id": last_event_id} if last_event_id else {}
+        with self._stream("GET", path, headers=headers, silence_s=SILENCE_S) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise from_answer(answer.status_code, answer.content, url=self.url)
+            yield from parse(answer.iter_raw())
+
     # --- the server
 
     def server_version(self) -> str:
@@ -314,12 +330,20 @@ class FaasClient:
         return answer
 
     @contextmanager
-    def _stream(self, method: str, path: str, *, query: Mapping[str, str] | None = None) -> Iterator[httpx.Response]:
-        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+    def _stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        silence_s: float | None = None,
+    ) -> Iterator[httpx.Response]:
+        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S, read=silence_s)
         with (
             self._translated(),
             self._http.stream(
-                method, self.url + path, params=query, headers=self._headers(), timeout=timeout
+                method, self.url + path, params=query, headers={**self._headers(), **(headers or {})}, timeout=timeout
             ) as answer,
         ):
             yield answer
