@@ -86,7 +86,12 @@ class Worker:
                 self._active[lease.call_id] = (lease, task)
 
     async def renew_forever(self) -> None:
-        """Hold the leases of running calls; end the run of one that was lost."""
+        """Hold the leases of running calls; end the run of one that was lost.
+
+        It counts as lost when it is the second time: a call that has ended is gone from the queue a moment before its
+        run knows that it is through.
+        """
+        suspected: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
         while True:
             await asyncio.sleep(self._lease_s / 3)
             active = dict(self._active)
@@ -97,10 +102,13 @@ class Worker:
             except FaasError as error:
                 logger.warning("leases_not_renewed", extra={"error": error.message})
                 continue
-            for call_id in lost:
-                if self._active.get(call_id) is active[call_id]:  # neither settled nor leased again meanwhile
+            # Those neither settled nor leased again meanwhile.
+            gone = {call_id: active[call_id] for call_id in lost if self._active.get(call_id) is active[call_id]}
+            for call_id, entry in gone.items():
+                if suspected.get(call_id) is entry:
                     logger.warning("lease_lost", extra={"call_id": call_id})
-                    active[call_id][1].cancel()
+                    entry[1].cancel()
+            suspected = gone
 
     async def close(self, grace_s: float) -> int:
         """Wait for the running calls, give back those that don't end in time; returns how many those were.
