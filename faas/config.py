@@ -153,6 +153,9 @@ class Settings(BaseSettings):
     retention_s: Annotated[int, Field(ge=1)] = Field(
         7 * 86400, description="Age at which an ended call's record is deleted; its id answers 410 then."
     )
+    idempotency_retention_s: Annotated[int, Field(ge=1)] = Field(
+        86400, description="Time for which a request with the same `Idempotency-Key` is a repeat."
+    )
     record_sync_per_s: Natural = Field(
         250,
         description="Sync calls written to the database per second; beyond: dropped and counted, and at more than five"

@@ -29,6 +29,9 @@ __all__ = [
     "FollowerTooSlowError",
     "FunctionFailedError",
     "HeadersTooLargeError",
+    "IdempotencyKeyInUseError",
+    "IdempotencyKeyReusedError",
+    "IdempotentAnswerNotKeptError",
     "ImageGoneError",
     "ImageNotAvailableError",
     "ImageUnusableError",
@@ -242,6 +245,43 @@ class RequestNotKeptError(FaasError):
 
     http_status = 409
     code = "request_not_kept"
+
+
+class IdempotencyKeyReusedError(FaasError):
+    """The `Idempotency-Key` was used with another request; nothing ran."""
+
+    http_status = 422
+    code = "idempotency_key_reused"
+    reason = "client_request"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used with a different request; take a new key for a new request")
+
+
+class IdempotencyKeyInUseError(FaasError):
+    """The first request with this `Idempotency-Key` is still under way: ask again."""
+
+    http_status = 409
+    code = "idempotency_key_in_use"
+    reason = "client_request"
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("The first request with this Idempotency-Key is still under way; ask again with the same key")
+
+
+class IdempotentAnswerNotKeptError(FaasError):
+    """The first call with this `Idempotency-Key` has run; its answer is gone, and it does not run again."""
+
+    http_status = 409
+    code = "idempotent_answer_not_kept"
+    reason = "client_request"
+
+    def __init__(self, call_id: str) -> None:
+        super().__init__(
+            f"The first call with this Idempotency-Key, {call_id}, has ended; its answer was not kept, because it was "
+            "larger than max_result_bytes or its node died. Look at /v1/calls/" + call_id
+        )
 
 
 class AppExistsError(FaasError):

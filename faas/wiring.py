@@ -22,6 +22,7 @@ from faas.calls.events import CallEvents
 from faas.calls.execution import Execution
 from faas.calls.expiry import Expiry
 from faas.calls.following import Following
+from faas.calls.idempotency import IdempotentCalls
 from faas.calls.lookup import Lookup
 from faas.calls.memory_share import MemoryShare
 from faas.calls.outside import OutsideWorkers
@@ -200,9 +201,14 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         plane = DataPlane(
             table,
             agent,
-            Admission(
-                Submission(Acceptance(store.calls, queue, without_queue=settings.accept_without_queue), events).submit,
+            _admission(
+                settings,
+                store,
+                Submission(Acceptance(store.calls, queue, without_queue=settings.accept_without_queue), events),
                 lookup,
+                recorder,
+                events,
+                tasks,
             ).admit,
             max_header_bytes=settings.max_header_bytes,
             max_request_bytes=settings.max_request_bytes,
@@ -377,6 +383,21 @@ def _fleet(
         recent_calls=settings.recent_calls,
     )
     return Fleet(processes - 1, options, lender, table, recorder=recorder, metrics=metrics, tasks=tasks)
+
+
+def _admission(
+    settings: Settings,
+    store: Store,
+    submission: Submission,
+    lookup: Lookup,
+    recorder: Recorder,
+    events: CallEvents,
+    tasks: TaskSet,
+) -> Admission:
+    once = IdempotentCalls(store, recorder, events.waiters, retention_s=settings.idempotency_retention_s)
+    tasks.supervise(once.hold_forever(), name="idempotency key hold")
+    tasks.supervise(once.purge_forever(), name="idempotency key purge")
+    return Admission(submission.submit, lookup, once, max_result_bytes=settings.max_result_bytes)
 
 
 def _events(recorder: Recorder, store: Store, tasks: TaskSet) -> CallEvents:

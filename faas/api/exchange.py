@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from faas.api.dataplane import DataPlane, FaasProtocol
     from faas.api.request_head import RequestHead
     from faas.runner.functions import Function
+    from faas.runner.invocation import Sink
     from faas.wire.headers import Headers
 
 __all__ = ["Exchange"]
@@ -60,7 +61,8 @@ class Exchange:
     is_active = False
     is_request_complete = False
     _is_dispatched = False
-    _is_async = False
+    is_async = False
+    _needs_admission = False
     _is_buffered = False
     _is_continued = False
     _stream: RequestBody | None = None
@@ -136,7 +138,9 @@ class Exchange:
             if function.jwt_key:
                 route_token.check(request.fields.get(b"authorization"), function.jwt_key)
             if function.is_async or (b"prefer" in request.fields and request.wants_async):
-                self._is_async = self._is_buffered = True
+                self.is_async = self._needs_admission = self._is_buffered = True
+            elif b"idempotency-key" in request.fields:
+                self._needs_admission = self._is_buffered = True
             elif request.content_length is None and function.format is FormatName.HTTP:
                 # Its functions know Content-Length only; what they don't read, they take for the next call.
                 self._is_buffered = True
@@ -162,7 +166,10 @@ class Exchange:
         if self.on_client_gone is not None:
             self.on_client_gone()
         if self._invocation is not None and not self.response_complete:
-            self._plane.agent.stop(self._invocation, ClientGoneError("the client hung up before the answer"))
+            if self._needs_admission:
+                self.resume_answer()  # its answer is kept for who repeats the request: nobody waits for this client
+            else:
+                self._plane.agent.stop(self._invocation, ClientGoneError("the client hung up before the answer"))
 
     def broke(self) -> None:
         """Handling it raised what nobody expected."""
@@ -201,14 +208,18 @@ class Exchange:
 
     def _dispatch(self) -> None:
         self._is_dispatched = True
-        request = self.request_head
-        if self._is_async:
+        if self._needs_admission:
             self._plane.tasks.spawn(self._plane.admit(self), name="admit")
-            return
+        else:
+            self.run(new_id(), self)
+
+    def run(self, call_id: str, sink: Sink) -> Invocation:
+        """Run the call here and now; the answer goes to `sink`, which is this exchange or hands it on to it."""
+        request = self.request_head
         self._invocation = Invocation(
-            new_id(),
+            call_id,
             self.function,
-            self,
+            sink,
             method=request.method,
             url=request.url,
             headers=request.headers,
@@ -218,6 +229,7 @@ class Exchange:
             memo=request.memo,
         )
         self._plane.agent.start(self._invocation)
+        return self._invocation
 
     def refuse(self, error: FaasError) -> None:
         """Answer with an error before anything ran."""

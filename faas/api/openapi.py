@@ -12,6 +12,9 @@ from faas.errors import (
     CallTimeoutError,
     FaasError,
     HeadersTooLargeError,
+    IdempotencyKeyInUseError,
+    IdempotencyKeyReusedError,
+    IdempotentAnswerNotKeptError,
     InvalidRequestError,
     KilledError,
     NoCapacityError,
@@ -106,6 +109,7 @@ def _run_operation(method: str) -> dict[str, Any]:
             _parameter("X-Not-Before", "header", "An async call begins no earlier than this RFC 3339 time."),
             _parameter("X-Expires", "header", "An async call that has not begun after so many seconds never will."),
             _parameter("X-Priority", "header", "Of an async call: 0 to 2, higher ones go first."),
+            _parameter("Idempotency-Key", "header", "A repeat of the request with the same key gets the first answer."),
             _parameter("Authorization", "header", "`Bearer <token>`, when the route has a `jwt_key`."),
         ],
         **({"requestBody": {"content": {"*/*": {}}}} if method not in ("get", "head") else {}),
@@ -132,8 +136,9 @@ def _run_operation(method: str) -> dict[str, Any]:
 def _run_errors() -> dict[int, dict[str, Any]]:
     kinds = (
         AppNotFoundError, RouteNotFoundError, UnauthorizedError, InvalidRequestError, BodyTooLargeError,
-        HeadersTooLargeError, NoCapacityError, StartTimeoutError, StartFailedError, CallTimeoutError, BadExitError,
-        OutOfMemoryError, KilledError, ProtocolViolationError,
+        HeadersTooLargeError, IdempotencyKeyInUseError, IdempotentAnswerNotKeptError, IdempotencyKeyReusedError,
+        NoCapacityError, StartTimeoutError, StartFailedError, CallTimeoutError, BadExitError, OutOfMemoryError,
+        KilledError, ProtocolViolationError,
     )  # fmt: skip
     described = errors(*kinds)
     return {

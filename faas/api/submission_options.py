@@ -23,7 +23,7 @@ from faas.queue.base import MAX_PRIORITY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SubmissionOptions", "submission_options", "wait_preference_s"]
+__all__ = ["NO_OPTIONS", "SubmissionOptions", "submission_options", "wait_preference_s"]
 
 MAX_DELAY_S = 30 * 86400
 """Longest time ahead; a month's mistake in a header should not hold a call for a year."""
@@ -41,14 +41,16 @@ class SubmissionOptions:
     expires_at: datetime | None = None
 
 
-_NO_OPTIONS = SubmissionOptions()
+NO_OPTIONS = SubmissionOptions()
+"""Of who says nothing."""
+
 _NAMES = (b"x-delay", b"x-not-before", b"x-expires", b"x-priority")
 
 
 def submission_options(fields: Mapping[bytes, bytes], now: datetime) -> SubmissionOptions:
     """Read the headers of a request that comes `now`; `InvalidRequestError` for one that can't be obeyed."""
     if not any(name in fields for name in _NAMES):
-        return _NO_OPTIONS
+        return NO_OPTIONS
     delay_s = _seconds(fields, "X-Delay")
     not_before = _instant(fields, "X-Not-Before", now)
     if delay_s is not None:

@@ -139,9 +139,10 @@ class Lookup:
         ended = self._recorder.get(call_id)
         if ended is not None:
             result = self._recorder.result(ended)
-        elif (view := await self._siblings.find(call_id)) is not None:
-            result = view.result
         else:
+            view = await self._siblings.find(call_id)
+            result = view.result if view is not None else None
+        if result is None:  # of a sync call it is there when that had an `Idempotency-Key`
             result = await self._store.calls.result(call_id)
         if result is None and call.status is CallStatus.CANCELLED:
             result = self._render_error(CallCancelledError(), call_id)

@@ -17,6 +17,7 @@ from faas.store.cancelling import Cancelling
 from faas.store.database import WRITES, Database
 from faas.store.dead_letters import DeadLetters
 from faas.store.expiry import ExpiringCalls
+from faas.store.idempotency import IdempotencyKeys
 from faas.store.migrate import bring_up_to_date
 from faas.store.retrying import Retrying
 from faas.store.routes import Routes
@@ -63,6 +64,7 @@ class Store:
         self.expiring = ExpiringCalls(database)
         self.dead_letters = DeadLetters(database)
         self.cancelling = Cancelling(database)
+        self.idempotency_keys = IdempotencyKeys(database)
 
     async def ping(self) -> None:
         """Return when the database answers; `StoreUnavailableError` when it does not."""

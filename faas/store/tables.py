@@ -50,6 +50,7 @@ __all__ = [
     "call_requests",
     "call_results",
     "calls",
+    "idempotency_keys",
     "metadata",
     "queued_calls",
     "routes",
@@ -216,6 +217,23 @@ attempt_logs = Table(
     Column("number", Integer, primary_key=True),
     Column("data", LargeBinary, nullable=False),
     Column("is_truncated", Boolean, nullable=False),
+)
+
+# Which call a request's `Idempotency-Key` stands for. No foreign key: it is claimed before its call has a record, and
+# outlives that.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("app_name", PlainText, primary_key=True),
+    Column("path", PlainText, primary_key=True),
+    Column("key", PlainText, primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("call_id", CALL_ID, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    # Until when the claim stands without being renewed; empty once the call is accepted, or has ended.
+    Column("held_until", UtcDateTime),
+    UniqueConstraint("call_id"),
+    Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
 queued_calls = Table(

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from faas.api.admission import Admission
 from faas.api.dataplane import DataPlane
+from faas.ids import new_id
 from faas.metrics import Metrics
 from faas.models import App, CallStatus, FormatName
 from faas.runner.functions import FunctionTable
@@ -239,7 +240,10 @@ LIMITS = {
 
 
 @asynccontextmanager
-async def running_front(rig: Rig, programs: dict[str, Program], limits: dict[str, Any]) -> AsyncIterator[Front]:
+async def running_front(
+    rig: Rig, programs: dict[str, Program], limits: dict[str, Any], *, ends: Any = None, once: Any = None
+) -> AsyncIterator[Front]:
+    """`once` is what requests with an `Idempotency-Key` need."""
     table = FunctionTable(Metrics())
     table.app_changed(App(name="demo"))
 
@@ -249,7 +253,7 @@ async def running_front(rig: Rig, programs: dict[str, Program], limits: dict[str
             raise front.submit_error
         front.submitted.append(request)
         front.options.append(options)
-        call = a_call()
+        call = a_call(id=options["call_id"] or new_id())
         front.ends.calls[call.id] = call
         return call
 
@@ -262,8 +266,9 @@ async def running_front(rig: Rig, programs: dict[str, Program], limits: dict[str
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
 
-    ends = Ends()
-    plane = DataPlane(table, rig.agent, Admission(submit, ends).admit, **{**LIMITS, **limits})
+    ends = ends or Ends()
+    admission = Admission(submit, ends, once, max_result_bytes=1000)
+    plane = DataPlane(table, rig.agent, admission.admit, **{**LIMITS, **limits})
     config = uvicorn.Config(asgi, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     state = ServerState()
     state.default_headers = [(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")]

@@ -21,6 +21,7 @@ def upgrade() -> None:
     _add_turns()
     _add_retries()
     _add_expiry()
+    _add_idempotency_keys()
 
 
 def _add_retries() -> None:
@@ -69,3 +70,20 @@ def _add_turns() -> None:
         ("ix_queued_calls_not_in_line", ["available_at", "place"], NOT_IN_LINE),
     ):
         op.create_index(name, "queued_calls", columns, sqlite_where=where, postgresql_where=where)
+
+
+def _add_idempotency_keys() -> None:
+    """Which call a request's key stands for."""
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("app_name", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("call_id", sa.String(36), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("held_until", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("app_name", "path", "key", name="pk_idempotency_keys"),
+        sa.UniqueConstraint("call_id", name="uq_idempotency_keys_call_id"),
+    )
+    op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
