@@ -325,7 +325,7 @@ class Catalog:
         return route
 
     async def delete_route(self, app_name: str, path: str) -> None:
-        """Forget a route; raises `AppNotFoundError`, `RouteNotFoundError`."""
+        """Forget a route; raises `AppNotFoundError`, `RouteNotFoundError`, `RouteHasSchedulesError`."""
         path = clean_path(path)
         async with self._change:
             await self._routes.delete(app_name, path)

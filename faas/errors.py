@@ -50,7 +50,10 @@ __all__ = [
     "ResponseTooLargeError",
     "ResultNotKeptError",
     "RouteExistsError",
+    "RouteHasSchedulesError",
     "RouteNotFoundError",
+    "ScheduleExistsError",
+    "ScheduleNotFoundError",
     "SchemaTooNewError",
     "ShuttingDownError",
     "StartFailedError",
@@ -131,6 +134,15 @@ class AppHasRoutesError(InvalidRequestError):
         super().__init__("Cannot remove apps with routes")
 
 
+class RouteHasSchedulesError(InvalidRequestError):
+    """A route can only be deleted when its schedules are gone."""
+
+    code = "route_has_schedules"
+
+    def __init__(self, message: str = "Cannot remove routes with schedules; delete its schedules first") -> None:
+        super().__init__(message)
+
+
 class ImageNotAvailableError(InvalidRequestError):
     """The image is neither on the engine nor can it be pulled; the message has the engine's own words."""
 
@@ -187,6 +199,17 @@ class RouteNotFoundError(FaasError):
     reason = "client_request"
 
     def __init__(self, message: str = "Route not found") -> None:
+        super().__init__(message)
+
+
+class ScheduleNotFoundError(FaasError):
+    """The app has no schedule of that name."""
+
+    http_status = 404
+    code = "schedule_not_found"
+    reason = "client_request"
+
+    def __init__(self, message: str = "Schedule not found") -> None:
         super().__init__(message)
 
 
@@ -302,6 +325,16 @@ class RouteExistsError(FaasError):
 
     def __init__(self) -> None:
         super().__init__("Route already exists")
+
+
+class ScheduleExistsError(FaasError):
+    """The app already has a schedule of that name."""
+
+    http_status = 409
+    code = "schedule_exists"
+
+    def __init__(self) -> None:
+        super().__init__("Schedule already exists")
 
 
 class RequestTimeoutError(FaasError):

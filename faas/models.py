@@ -336,6 +336,8 @@ class Call:
     """Its retries are exhausted, and it was not run again since."""
     cancel_requested_at: datetime | None = None
     """Somebody asked for its end while it ran on another node than the one asked."""
+    schedule: str | None = None
+    """Name of the schedule whose firing it is."""
     result: ResultInfo | None = None
 
     def ended(

@@ -42,6 +42,7 @@ def call_of(row: Row[Any], attempts: tuple[Attempt, ...] = ()) -> Call:
         retried_by=row.retried_by,
         is_dead_letter=row.is_dead_letter,
         cancel_requested_at=row.cancel_requested_at,
+        schedule=row.schedule,
         result=result,
     )
 
@@ -68,6 +69,7 @@ def values_of(call: Call) -> dict[str, object]:
         "retried_by": call.retried_by,
         "is_dead_letter": call.is_dead_letter,
         "cancel_requested_at": call.cancel_requested_at,
+        "schedule": call.schedule,
         **result_values(call.result),
     }
 

@@ -21,6 +21,7 @@ from faas.store.idempotency import IdempotencyKeys
 from faas.store.migrate import bring_up_to_date
 from faas.store.retrying import Retrying
 from faas.store.routes import Routes
+from faas.store.schedules import ScheduleRecords
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Store:
         self.database = database
         self.apps = Apps(database)
         self.routes = Routes(database)
+        self.schedules = ScheduleRecords(database)
         self.calls = CallRecords(database)
         self.retrying = Retrying(database)
         self.expiring = ExpiringCalls(database)

@@ -1,7 +1,7 @@
 """The tables, drawn once for both databases. A new database is made from here, `migrations/` bring an older one to the
 same; a test holds the two together.
 
-apps 1--n routes
+apps 1--n routes 1--n schedules
 calls 1--n call_attempts
       1--1 call_requests, call_results                 the big parts, so that listings read small rows
       1--n attempt_logs                                what each attempt logged; one that logged nothing has none
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -54,6 +55,7 @@ __all__ = [
     "metadata",
     "queued_calls",
     "routes",
+    "schedules",
 ]
 
 REVISION = "0003"
@@ -136,6 +138,8 @@ calls = Table(
     Column("not_before", UtcDateTime),
     Column("retry_of", CALL_ID),
     Column("retried_by", CALL_ID),
+    # The schedule whose firing it is; only a name, which outlives it.
+    Column("schedule", PlainText),
     Column("result_status_code", Integer),
     Column("result_content_type", PlainText),
     Column("result_size_bytes", BigInteger),
@@ -260,3 +264,33 @@ queued_calls = Table(
     Index("ix_queued_calls_not_in_line", "available_at", "place", info={_WHERE: "turn IS NULL"}),
 )
 event.listen(queued_calls, "before_create", _make_indexes_partial)
+
+# Routes that are called by the clock.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("app_name", PlainText, primary_key=True),
+    Column("name", PlainText, primary_key=True),
+    Column("path", PlainText, nullable=False),
+    # One of the two says when: an expression, or seconds; the other is empty or 0.
+    Column("cron", PlainText, nullable=False),
+    Column("interval_s", BigInteger, nullable=False),
+    Column("timezone", PlainText, nullable=False),
+    Column("method", PlainText, nullable=False),
+    Column("headers", HeaderPairs, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("missed", String(16), nullable=False),
+    Column("overlap", String(16), nullable=False),
+    # Who moves it on makes the firing: the claim, for which all nodes compete.
+    Column("next_at", UtcDateTime),
+    Column("last_at", UtcDateTime),
+    # A call's record goes before its schedule does, hence no foreign key.
+    Column("last_call_id", CALL_ID),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["app_name", "path"], ["routes.app_name", "routes.path"]),
+    Index("ix_schedules_next_at", "next_at"),
+    Index("ix_schedules_app_name_path", "app_name", "path"),
+)

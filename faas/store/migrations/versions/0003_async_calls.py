@@ -22,6 +22,7 @@ def upgrade() -> None:
     _add_retries()
     _add_expiry()
     _add_idempotency_keys()
+    _add_schedules()
 
 
 def _add_retries() -> None:
@@ -87,3 +88,33 @@ def _add_idempotency_keys() -> None:
         sa.UniqueConstraint("call_id", name="uq_idempotency_keys_call_id"),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
+
+
+def _add_schedules() -> None:
+    """Routes that are called by the clock."""
+    op.add_column("calls", sa.Column("schedule", sa.Text()))
+    op.create_table(
+        "schedules",
+        sa.Column("app_name", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("cron", sa.Text(), nullable=False),
+        sa.Column("interval_s", sa.BigInteger(), nullable=False),
+        sa.Column("timezone", sa.Text(), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("headers", sa.JSON(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("is_enabled", sa.Boolean(), nullable=False),
+        sa.Column("missed", sa.String(16), nullable=False),
+        sa.Column("overlap", sa.String(16), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True)),
+        sa.Column("last_at", sa.DateTime(timezone=True)),
+        sa.Column("last_call_id", sa.String(36)),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("app_name", "name", name="pk_schedules"),
+        sa.ForeignKeyConstraint(["app_name", "path"], ["routes.app_name", "routes.path"], name="fk_schedules_routes"),
+    )
+    op.create_index("ix_schedules_next_at", "schedules", ["next_at"])
+    op.create_index("ix_schedules_app_name_path", "schedules", ["app_name", "path"])
