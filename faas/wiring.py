@@ -21,6 +21,7 @@ from faas.calls.dead_letters import DeadLetterBox
 from faas.calls.events import CallEvents
 from faas.calls.execution import Execution
 from faas.calls.expiry import Expiry
+from faas.calls.firing import Firings
 from faas.calls.following import Following
 from faas.calls.idempotency import IdempotentCalls
 from faas.calls.lookup import Lookup
@@ -48,6 +49,8 @@ from faas.runner.formats.http_stream import HttpStreamFormat
 from faas.runner.functions import FunctionTable, compile_function
 from faas.runner.launcher import Launcher, LauncherOptions
 from faas.runner.reaper import Reaper
+from faas.schedules.scheduler import Scheduler
+from faas.schedules.schedules import Schedules
 from faas.serving import process_count
 from faas.store.engine import open_store
 from faas.sweeper import Sweeper
@@ -224,6 +227,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             control=control,
             dead_letters=DeadLetterBox(store, queue, table, lookup, events),
             following=Following(lookup, events, agent),
+            schedules=_schedules(store, queue, events, tasks),
             outside=OutsideWorkers(store, queue, execution, events),
             render_metrics=metrics.render,
             readiness={
@@ -398,6 +402,14 @@ def _admission(
     tasks.supervise(once.hold_forever(), name="idempotency key hold")
     tasks.supervise(once.purge_forever(), name="idempotency key purge")
     return Admission(submission.submit, lookup, once, max_result_bytes=settings.max_result_bytes)
+
+
+def _schedules(store: Store, queue: CallQueue, events: CallEvents, tasks: TaskSet) -> Schedules:
+    """The schedules, and the loop that fires them."""
+    firings = Firings(store, queue, events)
+    scheduler = Scheduler(store.schedules, firings.fire, firings.has_ended)
+    tasks.supervise(scheduler.run_forever(), name="scheduler")
+    return Schedules(store.schedules, wake=scheduler.wake)
 
 
 def _events(recorder: Recorder, store: Store, tasks: TaskSet) -> CallEvents:

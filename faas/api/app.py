@@ -20,6 +20,7 @@ from faas.api.following import router as following_router
 from faas.api.limits import ControlRequests
 from faas.api.openapi import TAGS, describe_data_plane, errors
 from faas.api.routes import router as routes_router
+from faas.api.schedules import router as schedules_router
 from faas.api.services import Services
 from faas.api.system import router as system_router
 from faas.api.tasks import router as tasks_router
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from faas.api.services import Control, DeadLetterBox, Following, Lookup, OutsideWorkers, ReadinessCheck
     from faas.catalog import Catalog
+    from faas.schedules.schedules import Schedules
 
 __all__ = ["build_app"]
 
@@ -44,6 +46,7 @@ def build_app(
     control: Control,
     following: Following,
     dead_letters: DeadLetterBox,
+    schedules: Schedules,
     outside: OutsideWorkers,
     render_metrics: Callable[[], Awaitable[bytes]],
     readiness: Mapping[str, ReadinessCheck],
@@ -70,6 +73,7 @@ def build_app(
         control=control,
         following=following,
         dead_letters=dead_letters,
+        schedules=schedules,
         outside=outside,
         render_metrics=render_metrics,
         readiness=readiness,
@@ -81,6 +85,7 @@ def build_app(
         calls_router,
         dead_letters_router,
         following_router,
+        schedules_router,
         tasks_router,
     ):
         if jwt_auth_key:

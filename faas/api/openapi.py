@@ -36,6 +36,7 @@ TAGS = [
     {"name": "apps", "description": "Groups of routes with a common configuration."},
     {"name": "routes", "description": "Functions: an image, where it answers, what it may use."},
     {"name": "calls", "description": "What became of a call: state, result, log."},
+    {"name": "schedules", "description": "Routes that are called by the clock."},
     {"name": "tasks", "description": "Queued calls for workers outside."},
     {"name": "system", "description": "The operator's side."},
 ]

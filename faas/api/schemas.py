@@ -374,6 +374,7 @@ class CallView(_Answer):
     retried_by: str | None
     retries: int = Field(description="How many of its attempts failed and were retried.")
     is_dead_letter: bool = Field(description="Its retries are exhausted, and nobody has run it again.")
+    schedule: str | None = Field(description="Name of the schedule whose firing it is.")
     result: ResultView | None
     usage: UsageView | None = Field(description="Of the latest attempt.")
 
@@ -400,6 +401,7 @@ class CallView(_Answer):
             retried_by=call.retried_by,
             retries=call.retries,
             is_dead_letter=call.is_dead_letter,
+            schedule=call.schedule,
             result=ResultView.model_validate(call.result) if call.result else None,
             usage=UsageView.model_validate(latest.usage) if latest and latest.usage else None,
         )

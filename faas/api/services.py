@@ -13,6 +13,7 @@ from faas.calls.following import Told
 from faas.calls.history import Position
 from faas.catalog import Catalog
 from faas.models import Bulk, Call, CallFilter, CallLog, CallRequest, CallResult, CallStatus, Route
+from faas.schedules.schedules import Schedules
 
 __all__ = [
     "CatalogDep",
@@ -27,6 +28,7 @@ __all__ = [
     "OutsideWorkers",
     "OutsideWorkersDep",
     "ReadinessCheck",
+    "SchedulesDep",
     "Services",
     "ServicesDep",
     "Stats",
@@ -139,6 +141,7 @@ class Services:
     control: Control
     following: Following
     dead_letters: DeadLetterBox
+    schedules: Schedules
     outside: OutsideWorkers
     render_metrics: Callable[[], Awaitable[bytes]]
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
@@ -169,6 +172,10 @@ def _dead_letters(request: Request) -> DeadLetterBox:
     return _services(request).dead_letters
 
 
+def _schedules(request: Request) -> Schedules:
+    return _services(request).schedules
+
+
 def _outside(request: Request) -> OutsideWorkers:
     return _services(request).outside
 
@@ -179,4 +186,5 @@ ControlDep = Annotated[Control, Depends(_control)]
 FollowingDep = Annotated[Following, Depends(_following)]
 DeadLettersDep = Annotated[DeadLetterBox, Depends(_dead_letters)]
 LookupDep = Annotated[Lookup, Depends(_lookup)]
+SchedulesDep = Annotated[Schedules, Depends(_schedules)]
 OutsideWorkersDep = Annotated[OutsideWorkers, Depends(_outside)]

@@ -2,6 +2,7 @@
 
     submission   record committed -> id dispatched -> 202
     execution    id leased -> attempt begun (the record counts it) -> run by the agent -> attempt finished -> id acked
+    firing       a schedule is due -> record committed and schedule moved on -> id dispatched
     retries      whether a failed attempt is followed by another
     lookup       what is known of a call, wherever that is: here while it runs, remembered, in the database
     control      cancel one or many

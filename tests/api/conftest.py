@@ -15,6 +15,7 @@ from faas.api.app import build_app
 from faas.catalog import Catalog, Limits
 from faas.metrics import Metrics
 from faas.runner import keeper as keeper_module
+from faas.schedules.schedules import Schedules
 from faas.store.engine import Store, open_store
 from tests.api.fakes import FakeCalls, FakeDeadLetters, FakeFollowing, SilentListener, resolve_image
 from tests.api.front import MIB, PROGRAMS, running_front
@@ -72,8 +73,18 @@ def dead_letters() -> FakeDeadLetters:
 
 
 @pytest.fixture
+def schedules(store: Store) -> Schedules:
+    return Schedules(store.schedules, wake=lambda: None)
+
+
+@pytest.fixture
 def app(
-    catalog: Catalog, calls: FakeCalls, dead_letters: FakeDeadLetters, following: FakeFollowing, store: Store
+    catalog: Catalog,
+    calls: FakeCalls,
+    dead_letters: FakeDeadLetters,
+    following: FakeFollowing,
+    schedules: Schedules,
+    store: Store,
 ) -> FastAPI:
     return build_app(
         catalog=catalog,
@@ -81,6 +92,7 @@ def app(
         control=calls,
         dead_letters=dead_letters,
         following=following,
+        schedules=schedules,
         outside=calls,
         render_metrics=Metrics().render,
         readiness={"store": store.ping},

@@ -55,6 +55,7 @@ async def test_a_fresh_call_is_shown_with_every_field(client: httpx.AsyncClient)
             "retried_by": None,
             "retries": 0,
             "is_dead_letter": False,
+            "schedule": None,
             "result": None,
             "usage": None,
         },

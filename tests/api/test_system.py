@@ -18,6 +18,7 @@ from tests.api.fakes import FakeCalls, FakeDeadLetters, FakeFollowing
 if TYPE_CHECKING:
     from faas.api.services import ReadinessCheck
     from faas.catalog import Catalog
+    from faas.schedules.schedules import Schedules
 
 
 async def test_the_root_greets_as_ironfunctions_does(client: httpx.AsyncClient) -> None:
@@ -41,7 +42,7 @@ async def test_a_living_process_is_healthy_and_ready(client: httpx.AsyncClient, 
     assert (await client.get("/readyz")).json() == {"status": "ready", "checks": {"store": "ok"}}
 
 
-async def get_ready(catalog: Catalog, readiness: dict[str, ReadinessCheck]) -> httpx.Response:
+async def get_ready(catalog: Catalog, schedules: Schedules, readiness: dict[str, ReadinessCheck]) -> httpx.Response:
     calls = FakeCalls()
     app = build_app(
         catalog=catalog,
@@ -49,6 +50,7 @@ async def get_ready(catalog: Catalog, readiness: dict[str, ReadinessCheck]) -> h
         control=calls,
         following=FakeFollowing(),
         dead_letters=FakeDeadLetters(),
+        schedules=schedules,
         outside=calls,
         render_metrics=Metrics().render,
         readiness=readiness,
@@ -59,7 +61,7 @@ async def get_ready(catalog: Catalog, readiness: dict[str, ReadinessCheck]) -> h
 
 
 async def test_a_node_that_can_not_take_work_says_which_part_and_why(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, schedules: Schedules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def draining() -> None:
         raise ShuttingDownError
@@ -75,7 +77,7 @@ async def test_a_node_that_can_not_take_work_says_which_part_and_why(
 
     monkeypatch.setattr(system, "READINESS_TIMEOUT_S", 0.01)
     checks = {"node": draining, "engine": hanging, "store": telling, "queue": fine}
-    response = await get_ready(catalog, checks)
+    response = await get_ready(catalog, schedules, checks)
     assert response.status_code == 503
     assert response.headers["faas-error"] == "not_ready"
     message = response.json()["error"]["message"]
@@ -155,7 +157,7 @@ async def test_json_is_safe_inside_html_and_ends_in_a_newline(client: httpx.Asyn
     assert response.json()["app"]["config"] == config
 
 
-async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCalls) -> None:
+async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCalls, schedules: Schedules) -> None:
     calls.failure = RuntimeError("postgresql://user:s3cret@host")
     app = build_app(
         catalog=catalog,
@@ -163,6 +165,7 @@ async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCa
         control=calls,
         following=FakeFollowing(),
         dead_letters=FakeDeadLetters(),
+        schedules=schedules,
         outside=calls,
         render_metrics=Metrics().render,
         readiness={},
@@ -197,6 +200,9 @@ EXPECTED_OPERATIONS = {
     "GET /v1/apps/{app_name}/routes", "POST /v1/apps/{app_name}/routes",
     "GET /v1/apps/{app_name}/routes/{path}", "PATCH /v1/apps/{app_name}/routes/{path}",
     "DELETE /v1/apps/{app_name}/routes/{path}",
+    "GET /v1/apps/{app_name}/schedules", "POST /v1/apps/{app_name}/schedules",
+    "GET /v1/apps/{app_name}/schedules/{name}", "PATCH /v1/apps/{app_name}/schedules/{name}",
+    "DELETE /v1/apps/{app_name}/schedules/{name}",
     "GET /v1/apps/{app_name}/calls", "GET /v1/calls/{call_id}", "DELETE /v1/calls/{call_id}",
     "GET /v1/calls/{call_id}/result", "GET /v1/calls/{call_id}/log",
     "GET /v1/calls/{call_id}/events", "GET /v1/apps/{app_name}/events",
