@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ import pytest
 
 from faas import sweeper as sweeper_module
 from faas.api.error_answer import render_error
-from faas.calls import control as control_module
 from faas.calls import execution as execution_module
 from faas.calls import lookup as lookup_module
 from faas.calls.acceptance import Acceptance
@@ -31,22 +30,16 @@ from faas.clock import utc_now
 from faas.errors import (
     CallCancelledError,
     CallExpiredError,
-    CallNotEndedError,
     CallNotFinishedError,
     CallNotFoundError,
-    CallRetriedError,
     EngineError,
     EngineUnavailableError,
-    InvalidRequestError,
-    QueueUnavailableError,
-    RequestNotKeptError,
     ResultNotKeptError,
 )
 from faas.metrics import Metrics
-from faas.models import App, Call, CallFilter, CallStatus, FormatName, Reason
+from faas.models import App, Call, CallStatus, FormatName, Reason
 from faas.queue.sql import SqlQueue
 from faas.recorder import Recorder
-from faas.retry_policy import RetryPolicy
 from faas.runner.functions import FunctionTable
 from faas.runner.invocation import State
 from faas.store.engine import Store, open_store
@@ -486,184 +479,6 @@ async def test_an_ended_call_stays_as_it_was(desk: Desk) -> None:
     assert (await desk.control.cancel(call.id)).status is CallStatus.SUCCESS
 
 
-@asynccontextmanager
-async def elsewhere(desk: Desk, tmp_path: Path) -> AsyncIterator[Control]:
-    """The control of another node on the same database, which runs nothing."""
-    root = tmp_path / "elsewhere"
-    root.mkdir()
-    async with running_rig(root, {}) as rig:
-        events = CallEvents(Waiters())
-        recorder = Recorder(
-            desk.store.calls, Metrics(), node="other", recent_calls=10, per_second=1000, render_error=render_error
-        )
-        lookup = Lookup(
-            desk.store,
-            rig.agent,
-            recorder,
-            desk.execution,
-            events.waiters,
-            NoSiblings(),
-            retention_s=3600,
-            render_error=render_error,
-        )
-        yield Control(desk.store, desk.queue, rig.agent, lookup, events, NoSiblings())
-
-
-async def test_a_call_of_another_node_is_cancelled_there(desk: Desk, tmp_path: Path) -> None:
-    call = await desk.submit("hang")
-    run = asyncio.create_task(desk.execution.run(call.id))
-    await wait_until(lambda: [one.state for one in desk.rig.agent.running.values()] == [State.RUNNING])
-    async with elsewhere(desk, tmp_path) as control:
-        watch = asyncio.create_task(desk.control.watch_forever())
-        cancelled = await control.cancel(call.id)
-        watch.cancel()
-    assert (cancelled.status, cancelled.reason) == (CallStatus.CANCELLED, Reason.CLIENT_REQUEST)
-    assert not desk.rig.executor.running
-    await run
-
-
-async def test_a_call_whose_node_does_not_obey_is_shown_as_it_is_and_never_runs_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(control_module, "CANCEL_S", 0.1)
-    call = await desk.submit()
-    await desk.store.calls.begin_attempt(call.id, node="dead", started_at=utc_now())
-    assert (await desk.control.cancel(call.id)).status is CallStatus.RUNNING
-    assert await desk.execution.run(call.id) is None, "its lease ran out, and it came here"
-    assert (await desk.lookup.get(call.id)).status is CallStatus.CANCELLED
-    assert desk.rig.executor.made == 0
-
-
-async def test_a_call_that_is_put_back_while_it_is_to_be_cancelled_ends(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(control_module, "WATCH_S", 0.01)
-    call = await desk.submit()
-    begun = await desk.store.calls.begin_attempt(call.id, node="node-2", started_at=utc_now())
-    assert begun is not None
-    cancelling = asyncio.create_task(desk.control.cancel(call.id))
-
-    async def is_asked() -> bool:
-        return bool(await desk.store.cancelling.requested())
-
-    await wait_until(is_asked)
-    waiting = replace(begun, status=CallStatus.QUEUED, retries=1)
-    assert not await desk.store.retrying.put_back(waiting, begun.attempts[-1], None), "no retry of an unwanted call"
-    assert await desk.store.calls.requeue(call.id, begun.attempt)
-    assert (await asyncio.wait_for(cancelling, 5)).status is CallStatus.CANCELLED
-
-
-async def test_all_calls_of_a_filter_are_cancelled_whatever_their_state(desk: Desk) -> None:
-    running = await desk.submit("hang")
-    run = asyncio.create_task(desk.execution.run(running.id))
-    await wait_until(lambda: [one.state for one in desk.rig.agent.running.values()] == [State.RUNNING])
-    queued = [await desk.submit() for _ in range(3)]
-    delayed = await desk.submit(not_before=utc_now() + timedelta(hours=1))
-    other = await desk.submit("upset")
-    ended = await desk.submit("cat")
-    await desk.execution.run(ended.id)
-
-    done = await desk.control.cancel_many(CallFilter(app_name="demo", path="/echo"), limit=2, cursor=None)
-    assert (done.count, done.skipped, done.next_cursor is None) == (2, 0, False)
-    rest = await desk.control.cancel_many(CallFilter(app_name="demo", path="/echo"), limit=9, cursor=done.next_cursor)
-    assert (rest.count, rest.next_cursor) == (2, None)
-    assert (await desk.lookup.get(other.id)).status is CallStatus.QUEUED
-    everything = await desk.control.cancel_many(CallFilter(app_name="demo"), limit=9, cursor=None)
-    assert (everything.count, everything.skipped) == (2, 0)
-    assert not desk.rig.executor.running
-    await run
-    for call in [running, *queued, delayed, other]:
-        assert (await desk.lookup.get(call.id)).status is CallStatus.CANCELLED
-        assert not await desk.known(call) or call is running
-    assert (await desk.lookup.get(ended.id)).status is CallStatus.SUCCESS
-
-
-# --- running again by hand
-
-
-async def dead_letter(desk: Desk) -> Call:
-    have_retried(desk, "upset", max_retries=1)
-    call = await desk.submit("upset", priority=2)
-    for _ in range(2):
-        await desk.execution.run(call.id)
-    dead = await desk.lookup.get(call.id)
-    assert dead.is_dead_letter
-    await desk.queue.discard(call.id)
-    return dead
-
-
-async def test_an_ended_call_is_retried_once_as_a_new_one_with_the_same_request(desk: Desk) -> None:
-    dead = await dead_letter(desk)
-    retries = await asyncio.gather(*[desk.dead_letters.retry(dead.id) for _ in range(3)], return_exceptions=True)
-    (retry,) = [one for one in retries if isinstance(one, Call)]
-    assert [one.retried_by for one in retries if isinstance(one, CallRetriedError)] == [retry.id] * 2
-    assert (retry.retry_of, retry.priority, retry.status) == (dead.id, 2, CallStatus.QUEUED)
-    old = await desk.lookup.get(dead.id)
-    assert (old.retried_by, old.is_dead_letter, old.status) == (retry.id, False, CallStatus.ERROR)
-    assert await desk.store.calls.request(retry.id) == a_request(body=b"hello")
-    assert (await desk.lease()).call_id == retry.id
-
-
-async def test_a_call_that_has_not_ended_is_not_retried(desk: Desk) -> None:
-    call = await desk.submit()
-    with pytest.raises(CallNotEndedError, match="queued"):
-        await desk.dead_letters.retry(call.id)
-
-
-async def test_a_sync_call_is_not_retried_because_its_request_is_not_kept(desk: Desk) -> None:
-    invocation, sink = desk.rig.call(desk.function())
-    await sink.ended.wait()
-    with pytest.raises(RequestNotKeptError):
-        await desk.dead_letters.retry(invocation.id)
-
-
-async def test_a_retry_that_the_queue_does_not_take_runs_when_it_is_back(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail(_ticket: object) -> None:
-        raise QueueUnavailableError("The queue does not answer")
-
-    dead = await dead_letter(desk)
-    with monkeypatch.context() as away:
-        away.setattr(desk.queue, "dispatch", fail)
-        retry = await desk.dead_letters.retry(dead.id)
-    assert not await desk.known(retry)
-    await desk.sweeper.sweep(utc_now() + timedelta(seconds=1))
-    assert await desk.known(retry)
-
-
-async def test_dead_letters_are_retried_a_page_at_a_time_and_stay_when_their_route_is_gone(desk: Desk) -> None:
-    dead = [await dead_letter(desk) for _ in range(3)]
-    box = CallFilter(app_name="demo", path="/upset", reason=Reason.BAD_EXIT, is_dead_letter=True)
-    assert [one.id for one in (await desk.dead_letters.list_calls(box, limit=9, cursor=None))[0]] == [
-        one.id for one in reversed(dead)
-    ]
-    first = await desk.dead_letters.redrive(box, limit=2, cursor=None)
-    assert (first.count, first.skipped, first.next_cursor is None) == (2, 0, False)
-    desk.table.route_removed("demo", "/upset")
-    second = await desk.dead_letters.redrive(box, limit=2, cursor=first.next_cursor)
-    assert (second.count, second.skipped, second.next_cursor) == (0, 1, None)
-    left, _ = await desk.dead_letters.list_calls(box, limit=9, cursor=None)
-    assert [one.id for one in left] == [dead[0].id]
-
-
-async def test_purged_dead_letters_are_gone_and_other_calls_stay(desk: Desk) -> None:
-    dead = [await dead_letter(desk) for _ in range(3)]
-    failed = await desk.submit("cat")
-    await desk.execution.run(failed.id)
-    box = CallFilter(app_name="demo", is_dead_letter=True)
-    none = await desk.dead_letters.purge(replace(box, reason=Reason.OOM), limit=9, cursor=None)
-    assert (none.count, none.next_cursor) == (0, None)
-    done = await desk.dead_letters.purge(box, limit=2, cursor=None)
-    assert (done.count, done.next_cursor is None) == (2, False)
-    done = await desk.dead_letters.purge(box, limit=2, cursor=done.next_cursor)
-    assert (done.count, done.next_cursor) == (1, None)
-    for call in dead:
-        with pytest.raises(CallNotFoundError):
-            await desk.lookup.get(call.id)
-    assert (await desk.lookup.get(failed.id)).status is CallStatus.SUCCESS
-
-
 # --- housekeeping
 
 
@@ -715,90 +530,3 @@ async def test_only_ended_calls_past_their_retention_are_purged(desk: Desk) -> N
 
         await wait_until(is_gone)
     assert await desk.store.calls.get(kept.id) is not None
-
-
-# --- retries
-
-
-def have_retried(desk: Desk, image: str, **policy: Any) -> None:
-    """Give a route retries; without a delay, unless the policy says so."""
-    values = {"max_retries": 2, "delay_s": 0, **policy}
-    image_format = FormatName.DEFAULT if image == "cat" else FormatName.HTTP_STREAM
-    route = a_route(image=image, path=f"/{image}", format=image_format, retries=RetryPolicy(**values))
-    desk.table.route_changed(App(name="demo"), route)
-
-
-async def test_a_failed_call_runs_again_until_its_retries_are_exhausted(desk: Desk) -> None:
-    have_retried(desk, "upset")
-    call = await desk.submit("upset")
-    for retries in (1, 2):
-        assert await desk.execution.run(call.id) == 0
-        waiting = await desk.lookup.get(call.id)
-        assert (waiting.status, waiting.retries, waiting.is_dead_letter) == (CallStatus.QUEUED, retries, False)
-        with pytest.raises(CallNotFinishedError):
-            await desk.lookup.result(call.id)
-    assert await desk.execution.run(call.id) is None
-    dead = await desk.lookup.get(call.id)
-    assert (dead.status, dead.reason, dead.is_dead_letter) == (CallStatus.ERROR, Reason.BAD_EXIT, True)
-    assert [(one.number, one.reason) for one in dead.attempts] == [(n, Reason.BAD_EXIT) for n in (1, 2, 3)]
-    assert all(one.container_id and one.completed_at and one.exec_ms for one in dead.attempts)
-    assert (await desk.lookup.result(call.id)).body == b"oh no"
-
-
-async def test_a_retry_with_a_delay_is_a_delayed_call(desk: Desk) -> None:
-    have_retried(desk, "upset", delay_s=60, jitter=0)
-    call = await desk.submit("upset")
-    assert await desk.execution.run(call.id) == 60
-    waiting = await desk.lookup.get(call.id)
-    assert waiting.status is CallStatus.DELAYED
-    assert waiting.not_before is not None
-    assert waiting.not_before > utc_now() + timedelta(seconds=30)
-    cancelled = await desk.control.cancel(call.id)
-    assert cancelled.status is CallStatus.CANCELLED
-
-
-async def test_what_the_policy_does_not_name_ends_the_call_and_leaves_no_dead_letter(desk: Desk) -> None:
-    have_retried(desk, "upset", on=("timeout",))
-    call = await desk.submit("upset")
-    assert await desk.execution.run(call.id) is None
-    ended = await desk.lookup.get(call.id)
-    assert (ended.status, ended.attempt, ended.is_dead_letter) == (CallStatus.ERROR, 1, False)
-
-
-async def test_attempts_that_the_platform_lost_take_no_retry_away(desk: Desk) -> None:
-    have_retried(desk, "upset", max_retries=1)
-    call = await desk.submit("upset")
-    for _ in range(2):
-        await desk.store.calls.begin_attempt(call.id, node="dead", started_at=utc_now())
-    assert await desk.execution.run(call.id) == 0, "the third attempt, and the first that failed by itself"
-    assert await desk.execution.run(call.id) is None
-    dead = await desk.lookup.get(call.id)
-    assert (dead.attempt, dead.retries, dead.is_dead_letter) == (4, 1, True)
-
-
-async def test_a_call_that_takes_its_node_down_every_time_is_a_dead_letter(desk: Desk) -> None:
-    call = await desk.submit()
-    for _ in range(3):
-        await desk.store.calls.begin_attempt(call.id, node="dead", started_at=utc_now())
-    await desk.execution.run(call.id)
-    assert (await desk.lookup.get(call.id)).is_dead_letter
-
-
-async def test_each_attempt_has_its_own_log_and_the_call_has_all(desk: Desk) -> None:
-    lines = iter((b"first\n", b"second\n"))
-
-    async def grumble(process: Any) -> int:
-        process.write_error(next(lines))
-        return 3
-
-    desk.rig.executor.programs["cat"] = grumble
-    have_retried(desk, "cat", max_retries=1)
-    call = await desk.submit("cat")
-    await desk.execution.run(call.id)
-    assert (await desk.lookup.log(call.id)).data == b"first\n"
-    await desk.execution.run(call.id)
-    assert (await desk.lookup.log(call.id, attempt=1)).data == b"first\n"
-    assert (await desk.lookup.log(call.id, attempt=2)).data == b"second\n"
-    assert (await desk.lookup.log(call.id)).data == b"first\nsecond\n"
-    with pytest.raises(InvalidRequestError, match="no attempt 3"):
-        await desk.lookup.log(call.id, attempt=3)
