@@ -14,7 +14,7 @@ run: images ## serve on 127.0.0.1:$PORT (8080) with the example functions, and s
 	@$(BIN)/python scripts/demo.py
 
 test: install test-images check ## all checks and tests (ARGS="-k name" goes to pytest)
-	@$(BIN)/python -m pytest -m "not bench" $(ARGS)
+	@$(BIN)/python -m pytest -m "not bench and not slow" $(ARGS)
 
 bench: install bench-tools test-images ## measure, against nginx and docker run (ARGS="--help" lists the options)
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from enum import StrEnum
 
+    from faas.retry_policy import RetryPolicy
     from faas.runner.executors.base import Image
     from faas.store.engine import Store
 
@@ -107,6 +108,7 @@ class RoutePatch:
     stream_idle_s: int = 0
     timeout_s: int = 0
     idle_timeout_s: int = 0
+    retries: RetryPolicy | None = None
     jwt_key: str = ""
     config: Mapping[str, str] | None = None
     headers: Mapping[str, Sequence[str] | None] | None = None
@@ -137,7 +139,7 @@ class RoutePatch:
 
 _PLAIN = (
     "image", "memory_mib", "cpus", "max_concurrency", "concurrency", "min_warm", "freeze_ms", "stream_idle_s",
-    "timeout_s", "idle_timeout_s", "jwt_key",
+    "timeout_s", "idle_timeout_s", "retries", "jwt_key",
 )  # fmt: skip
 """Fields whose value is taken as it is given."""
 
@@ -323,7 +325,7 @@ class Catalog:
         return route
 
     async def delete_route(self, app_name: str, path: str) -> None:
-        """Forget a route; raises `AppNotFoundError`, `RouteNotFoundError`."""
+        """Forget a route; raises `AppNotFoundError`, `RouteNotFoundError`, `RouteHasSchedulesError`."""
         path = clean_path(path)
         async with self._change:
             await self._routes.delete(app_name, path)
@@ -355,6 +357,7 @@ def _check_app_config(config: Mapping[str, str]) -> None:
 def _route_problems(route: Route, limits: Limits) -> list[str]:
     return [
         *_number_problems(route, limits),
+        *(route.retries.problems() if route.retries is not None else []),
         *([f"Path must be {MAX_PATH} characters or less"] if len(route.path) > MAX_PATH else []),
         *(["Path malformed"] if not _is_text(route.path) else []),
         *(["Invalid image: a reference has no spaces or control characters"] if not _is_plain(route.image) else []),

@@ -138,12 +138,23 @@ class Settings(BaseSettings):
     async_concurrency: Annotated[int, Field(ge=0)] = Field(
         32, description="Queued calls this node runs at the same time; 0: none."
     )
+    async_memory_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.8, description="Part of `memory_mib` that queued calls may use at the same time; the rest is for sync calls."
+    )
+    accept_without_queue: bool = Field(
+        False,
+        description="Accept async calls also while Redis does not answer: they are on disk and run when it is back."
+        " Otherwise such a call gets 503.",
+    )
     lease_s: Positive = Field(10.0, description="Time after which a silent worker's calls go to another one.")
     max_attempts: Annotated[int, Field(ge=1)] = Field(
         5, description="Attempts of one call before it ends in `error`, when the node dies each time."
     )
     retention_s: Annotated[int, Field(ge=1)] = Field(
         7 * 86400, description="Age at which an ended call's record is deleted; its id answers 410 then."
+    )
+    idempotency_retention_s: Annotated[int, Field(ge=1)] = Field(
+        86400, description="Time for which a request with the same `Idempotency-Key` is a repeat."
     )
     record_sync_per_s: Natural = Field(
         250,

@@ -16,15 +16,22 @@ __all__ = [
     "BodyTooLargeError",
     "CallCancelledError",
     "CallExpiredError",
+    "CallNotBegunError",
+    "CallNotEndedError",
     "CallNotFinishedError",
     "CallNotFoundError",
+    "CallRetriedError",
     "CallTimeoutError",
     "ClientGoneError",
     "EngineError",
     "EngineUnavailableError",
     "FaasError",
+    "FollowerTooSlowError",
     "FunctionFailedError",
     "HeadersTooLargeError",
+    "IdempotencyKeyInUseError",
+    "IdempotencyKeyReusedError",
+    "IdempotentAnswerNotKeptError",
     "ImageGoneError",
     "ImageNotAvailableError",
     "ImageUnusableError",
@@ -38,11 +45,15 @@ __all__ = [
     "OutOfMemoryError",
     "ProtocolViolationError",
     "QueueUnavailableError",
+    "RequestNotKeptError",
     "RequestTimeoutError",
     "ResponseTooLargeError",
     "ResultNotKeptError",
     "RouteExistsError",
+    "RouteHasSchedulesError",
     "RouteNotFoundError",
+    "ScheduleExistsError",
+    "ScheduleNotFoundError",
     "SchemaTooNewError",
     "ShuttingDownError",
     "StartFailedError",
@@ -123,6 +134,15 @@ class AppHasRoutesError(InvalidRequestError):
         super().__init__("Cannot remove apps with routes")
 
 
+class RouteHasSchedulesError(InvalidRequestError):
+    """A route can only be deleted when its schedules are gone."""
+
+    code = "route_has_schedules"
+
+    def __init__(self, message: str = "Cannot remove routes with schedules; delete its schedules first") -> None:
+        super().__init__(message)
+
+
 class ImageNotAvailableError(InvalidRequestError):
     """The image is neither on the engine nor can it be pulled; the message has the engine's own words."""
 
@@ -182,6 +202,17 @@ class RouteNotFoundError(FaasError):
         super().__init__(message)
 
 
+class ScheduleNotFoundError(FaasError):
+    """The app has no schedule of that name."""
+
+    http_status = 404
+    code = "schedule_not_found"
+    reason = "client_request"
+
+    def __init__(self, message: str = "Schedule not found") -> None:
+        super().__init__(message)
+
+
 class CallNotFoundError(FaasError):
     """No call of that id was ever accepted here."""
 
@@ -214,6 +245,68 @@ class CallNotFinishedError(FaasError):
     retry_after_s = 1
 
 
+class CallNotEndedError(FaasError):
+    """The call waits or runs: what was asked for can be done when it has ended."""
+
+    http_status = 409
+    code = "call_not_ended"
+
+
+class CallRetriedError(FaasError):
+    """The call was retried before, by the call that the message names."""
+
+    http_status = 409
+    code = "call_retried"
+
+    def __init__(self, retried_by: str) -> None:
+        super().__init__(f"The call was retried already, by {retried_by}; retry that one")
+        self.retried_by = retried_by
+
+
+class RequestNotKeptError(FaasError):
+    """The call can't run again: its request was not kept."""
+
+    http_status = 409
+    code = "request_not_kept"
+
+
+class IdempotencyKeyReusedError(FaasError):
+    """The `Idempotency-Key` was used with another request; nothing ran."""
+
+    http_status = 422
+    code = "idempotency_key_reused"
+    reason = "client_request"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used with a different request; take a new key for a new request")
+
+
+class IdempotencyKeyInUseError(FaasError):
+    """The first request with this `Idempotency-Key` is still under way: ask again."""
+
+    http_status = 409
+    code = "idempotency_key_in_use"
+    reason = "client_request"
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("The first request with this Idempotency-Key is still under way; ask again with the same key")
+
+
+class IdempotentAnswerNotKeptError(FaasError):
+    """The first call with this `Idempotency-Key` has run; its answer is gone, and it does not run again."""
+
+    http_status = 409
+    code = "idempotent_answer_not_kept"
+    reason = "client_request"
+
+    def __init__(self, call_id: str) -> None:
+        super().__init__(
+            f"The first call with this Idempotency-Key, {call_id}, has ended; its answer was not kept, because it was "
+            "larger than max_result_bytes or its node died. Look at /v1/calls/" + call_id
+        )
+
+
 class AppExistsError(FaasError):
     """The name is taken."""
 
@@ -232,6 +325,16 @@ class RouteExistsError(FaasError):
 
     def __init__(self) -> None:
         super().__init__("Route already exists")
+
+
+class ScheduleExistsError(FaasError):
+    """The app already has a schedule of that name."""
+
+    http_status = 409
+    code = "schedule_exists"
+
+    def __init__(self) -> None:
+        super().__init__("Schedule already exists")
 
 
 class RequestTimeoutError(FaasError):
@@ -276,6 +379,17 @@ class NoCapacityError(FaasError):
     code = "no_capacity"
     reason = "no_capacity"
     retry_after_s = 5
+
+
+class FollowerTooSlowError(FaasError):
+    """Who follows takes what is told more slowly than it comes, and has been let go."""
+
+    http_status = 503
+    code = "too_slow"
+    reason = "client_request"
+
+    def __init__(self) -> None:
+        super().__init__("You read more slowly than events come; follow again, then list what you have missed")
 
 
 class ShuttingDownError(FaasError):
@@ -444,6 +558,17 @@ class CallCancelledError(FaasError):
     reason = "client_request"
 
     def __init__(self, message: str = "The call was cancelled") -> None:
+        super().__init__(message)
+
+
+class CallNotBegunError(FaasError):
+    """The call's `X-Expires` passed before it began; it never ran."""
+
+    http_status = 504
+    code = "expired"
+    reason = "expired"
+
+    def __init__(self, message: str = "The call expired before it began") -> None:
         super().__init__(message)
 
 

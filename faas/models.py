@@ -10,11 +10,14 @@ from datetime import datetime  # noqa: TC003
 from enum import StrEnum
 
 from faas.errors import ValidationError
+from faas.retry_policy import RetryPolicy  # noqa: TC001
 
 __all__ = [
     "App",
     "Attempt",
+    "Bulk",
     "Call",
+    "CallFilter",
     "CallLog",
     "CallRequest",
     "CallResult",
@@ -107,6 +110,8 @@ class Route:
     idle_timeout_s: int = 30
     stream_idle_s: int = 0
     """Longest silence of the function within an answer that it has begun; 0 is no limit but the call's own."""
+    retries: RetryPolicy | None = None
+    """When its failed async calls run again; None: never, unless the platform lost them."""
     pull: PullPolicy = PullPolicy.MISSING
     config: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -189,7 +194,8 @@ class CallStatus(StrEnum):
            |         |          |
            +---------+----------+-----> cancelled
 
-    A call whose node died goes from running back to queued; `attempt` counts how often it was running.
+    A call whose node died goes from running back to queued, one that is retried to queued or delayed; `attempt` counts
+    how often it was running.
     """
 
     DELAYED = "delayed"
@@ -217,6 +223,7 @@ class Reason(StrEnum):
     PROTOCOL = "protocol"
     START_FAILED = "start_failed"
     CLIENT_REQUEST = "client_request"
+    EXPIRED = "expired"
     INTERNAL = "internal"
 
 
@@ -316,11 +323,21 @@ class Call:
     error: str = ""
     attempt: int = 0
     """How many attempts began; also the fence: only the latest attempt may finish the call."""
+    retries: int = 0
+    """How many of them failed and were retried by the route's policy; the platform lost the others."""
     attempts: tuple[Attempt, ...] = ()
     priority: int = 0
     not_before: datetime | None = None
+    expires_at: datetime | None = None
+    """A call that has not begun by then never will."""
     retry_of: str | None = None
     retried_by: str | None = None
+    is_dead_letter: bool = False
+    """Its retries are exhausted, and it was not run again since."""
+    cancel_requested_at: datetime | None = None
+    """Somebody asked for its end while it ran on another node than the one asked."""
+    schedule: str | None = None
+    """Name of the schedule whose firing it is."""
     result: ResultInfo | None = None
 
     def ended(
@@ -334,3 +351,32 @@ class Call:
     ) -> Call:
         """This call in a final state."""
         return replace(self, status=status, completed_at=completed_at, reason=reason, error=error, result=result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """Which of an app's calls are meant: those for which all of it is true."""
+
+    app_name: str
+    statuses: tuple[CallStatus, ...] = ()
+    """Empty: any."""
+    path: str | None = None
+    reason: Reason | None = None
+    since: datetime | None = None
+    """Created then or later."""
+    until: datetime | None = None
+    """Created then or before."""
+    is_dead_letter: bool = False
+    """True: dead letters only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bulk:
+    """What was done about a page of calls."""
+
+    count: int
+    """With how many it was done."""
+    skipped: int
+    """With how many it could not be done."""
+    next_cursor: str | None
+    """None: there were no more."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from faas.errors import FaasError, OutOfMemoryError, StoreUnavailableError
@@ -50,8 +51,8 @@ class RecordStore(Protocol):
     async def record_many(self, records: Sequence[tuple[Call, CallResult | None, CallLog | None]]) -> None:
         """Keep ended sync calls; raises `StoreUnavailableError`."""
 
-    async def replace_log(self, call_id: str, log: CallLog) -> None:
-        """A queued call's log became longer."""
+    async def replace_log(self, call_id: str, number: int, log: CallLog) -> None:
+        """The log of a queued call's attempt became longer."""
 
 
 class RecordCounters(Protocol):
@@ -157,8 +158,8 @@ class Recorder:
         self._generation_size = max(1, recent_calls // 2)
         self._recent: dict[str, Invocation] = {}
         self._older: dict[str, Invocation] = {}
-        self._late: dict[str, tuple[Invocation, int]] = {}
-        """Queued calls that were finished lately, with the size of the log that was written."""
+        self._late: dict[str, list[tuple[Invocation, int]]] = {}
+        """Attempts of queued calls that ended lately, with the size of the log that was written."""
         self.on_ended: Callable[[str], None] = lambda _call_id: None
         """Hears the id of every call that ended."""
 
@@ -226,21 +227,22 @@ class Recorder:
         return self._render_error(error, invocation.id) if error is not None else None
 
     def expect_late_log(self, invocation: Invocation, written: CallLog | None) -> None:
-        """A queued call was finished with this log; what its container's output still brings is written with the next
-        batches."""
-        self._late[invocation.id] = (invocation, len(written.data) if written is not None else 0)
+        """A queued call's attempt ended with this log; what its container's output still brings is written with the
+        next batches."""
+        size = len(written.data) if written is not None else 0
+        self._late.setdefault(invocation.id, []).append((invocation, size))
 
-    def late_log(self, call_id: str) -> CallLog | None:
-        """The log of a queued call that was finished here just now."""
-        entry = self._late.get(call_id)
-        return log_of(entry[0]) if entry is not None else None
+    def late_logs(self, call_id: str) -> dict[int, CallLog]:
+        """The logs of a queued call's attempts that ended here just now, by attempt."""
+        ended = [invocation for invocation, _ in self._late.get(call_id, ())]
+        return {one.attempt: log for one in ended if (log := log_of(one)) is not None}
 
     async def _write_late_logs(self) -> None:
         entries, self._late = self._late, {}
-        for invocation, size in entries.values():
+        for invocation, size in chain.from_iterable(entries.values()):
             log = log_of(invocation)
             if log is not None and len(log.data) > size:
-                await self._store.replace_log(invocation.id, log)
+                await self._store.replace_log(invocation.id, invocation.attempt, log)
 
     async def write_forever(self) -> None:
         """Write the batches."""

@@ -11,10 +11,25 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from faas.api.admission import Admission
 from faas.api.app import build_app
 from faas.api.dataplane import DataPlane
 from faas.api.error_answer import render_error
-from faas.calls import Calls, CallsOptions
+from faas.calls.acceptance import Acceptance
+from faas.calls.control import Control
+from faas.calls.dead_letters import DeadLetterBox
+from faas.calls.events import CallEvents
+from faas.calls.execution import Execution
+from faas.calls.expiry import Expiry
+from faas.calls.firing import Firings
+from faas.calls.following import Following
+from faas.calls.idempotency import IdempotentCalls
+from faas.calls.lookup import Lookup
+from faas.calls.memory_share import MemoryShare
+from faas.calls.outside import OutsideWorkers
+from faas.calls.relay import Relay
+from faas.calls.submission import Submission
+from faas.calls.waiting import Waiters
 from faas.catalog import Catalog, Limits
 from faas.errors import ShuttingDownError, StartupError
 from faas.ids import new_id
@@ -34,6 +49,8 @@ from faas.runner.formats.http_stream import HttpStreamFormat
 from faas.runner.functions import FunctionTable, compile_function
 from faas.runner.launcher import Launcher, LauncherOptions
 from faas.runner.reaper import Reaper
+from faas.schedules.scheduler import Scheduler
+from faas.schedules.schedules import Schedules
 from faas.serving import process_count
 from faas.store.engine import open_store
 from faas.sweeper import Sweeper
@@ -64,7 +81,6 @@ class Node:
     app: FastAPI
     plane: DataPlane
     agent: Agent
-    calls: Calls
     catalog: Catalog
     metrics: Metrics
     tasks: TaskSet
@@ -125,21 +141,30 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         table.on_changed = agent.pool.adopt
         table.on_retired = agent.keeper.retire
         fleet = _fleet(settings, processes, agent, table, recorder, metrics, tasks)
-        calls = Calls(
+        events = _events(recorder, store, tasks)
+        execution = Execution(
             store,
-            queue,
             agent,
             table,
             recorder,
-            CallsOptions(
-                node=_node_name(settings),
-                max_attempts=settings.max_attempts,
-                max_result_bytes=settings.max_result_bytes,
-                retention_s=settings.retention_s,
-            ),
+            events,
+            node=_node_name(settings),
+            max_attempts=settings.max_attempts,
+            max_result_bytes=settings.max_result_bytes,
             render_error=render_error,
-            siblings=fleet,
+            share=MemoryShare(capacity.total_mib * settings.async_memory_share),
         )
+        lookup = Lookup(
+            store,
+            agent,
+            recorder,
+            execution,
+            events.waiters,
+            fleet,
+            retention_s=settings.retention_s,
+            render_error=render_error,
+        )
+        control = Control(store, queue, agent, lookup, events, fleet)
         sweeper = Sweeper(
             store.calls, queue, retention_s=settings.retention_s, is_running_here=agent.running.__contains__
         )
@@ -159,7 +184,6 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         )
         await catalog.load()
 
-        # What an earlier boot left is removed before the first container is made and before the first call is fetched.
         reaper = Reaper(
             boot_id=boot_id,
             list_ours=executor.list_ours,
@@ -168,12 +192,11 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             sockets_dir=sockets_dir,
             is_socket_dir_known=agent.keeper.socket_dirs.__contains__,
         )
-        await reaper.reap_other_boots()
-        await queue.release_owned(installation_id)
+        await _clean_up_after_other_boots(reaper, queue, installation_id)
 
         worker = Worker(
             queue,
-            calls.run_queued,
+            execution.run,
             owner=f"{installation_id}/{boot_id}",
             concurrency=settings.async_concurrency,
             lease_s=settings.lease_s,
@@ -181,7 +204,15 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         plane = DataPlane(
             table,
             agent,
-            calls.submit,
+            _admission(
+                settings,
+                store,
+                Submission(Acceptance(store.calls, queue, without_queue=settings.accept_without_queue), events),
+                lookup,
+                recorder,
+                events,
+                tasks,
+            ).admit,
             max_header_bytes=settings.max_header_bytes,
             max_request_bytes=settings.max_request_bytes,
             max_buffered_request_bytes=settings.max_buffered_request_bytes,
@@ -192,7 +223,12 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         draining = asyncio.Event()
         app = build_app(
             catalog=catalog,
-            calls_of_node=calls,
+            lookup=lookup,
+            control=control,
+            dead_letters=DeadLetterBox(store, queue, table, lookup, events),
+            following=Following(lookup, events, agent),
+            schedules=_schedules(store, queue, events, tasks),
+            outside=OutsideWorkers(store, queue, execution, events),
             render_metrics=metrics.render,
             readiness={
                 "store": store.ping,
@@ -207,7 +243,9 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             "data plane sweep": plane.sweep_forever(),
             "recorder": recorder.write_forever(),
             "call sweep": sweeper.sweep_forever(),
+            "cancel watch": control.watch_forever(),
             "call purge": sweeper.purge_forever(),
+            "call expiry": Expiry(store.expiring, queue, events).end_forever(),
             "reaper": reaper.run(),
             "lease renewal": worker.renew_forever(),
         }.items():
@@ -218,6 +256,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
 
         def stop_fetching() -> None:
             draining.set()
+            events.close()
             if fetching is not None:
                 fetching.cancel()
 
@@ -244,7 +283,6 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
                 app=app,
                 plane=plane,
                 agent=agent,
-                calls=calls,
                 catalog=catalog,
                 metrics=metrics,
                 tasks=tasks,
@@ -254,6 +292,12 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             )
         finally:
             await drain()
+
+
+async def _clean_up_after_other_boots(reaper: Reaper, queue: CallQueue, installation_id: str) -> None:
+    """Before the first container is made and the first call is fetched; nobody gets a call that still runs."""
+    await reaper.reap_other_boots()
+    await queue.release_owned(installation_id)
 
 
 def _node_name(settings: Settings) -> str:
@@ -343,6 +387,37 @@ def _fleet(
         recent_calls=settings.recent_calls,
     )
     return Fleet(processes - 1, options, lender, table, recorder=recorder, metrics=metrics, tasks=tasks)
+
+
+def _admission(
+    settings: Settings,
+    store: Store,
+    submission: Submission,
+    lookup: Lookup,
+    recorder: Recorder,
+    events: CallEvents,
+    tasks: TaskSet,
+) -> Admission:
+    once = IdempotentCalls(store, recorder, events.waiters, retention_s=settings.idempotency_retention_s)
+    tasks.supervise(once.hold_forever(), name="idempotency key hold")
+    tasks.supervise(once.purge_forever(), name="idempotency key purge")
+    return Admission(submission.submit, lookup, once, max_result_bytes=settings.max_result_bytes)
+
+
+def _schedules(store: Store, queue: CallQueue, events: CallEvents, tasks: TaskSet) -> Schedules:
+    """The schedules, and the loop that fires them."""
+    firings = Firings(store, queue, events)
+    scheduler = Scheduler(store.schedules, firings.fire, firings.has_ended)
+    tasks.supervise(scheduler.run_forever(), name="scheduler")
+    return Schedules(store.schedules, wake=scheduler.wake)
+
+
+def _events(recorder: Recorder, store: Store, tasks: TaskSet) -> CallEvents:
+    events = CallEvents(Waiters())
+    recorder.on_ended = events.waiters.wake
+    if not store.database.is_sqlite:
+        tasks.supervise(Relay(store.database, events).run_forever(), name="event relay")
+    return events
 
 
 def _engine_check(executor: Executor) -> Any:

@@ -14,10 +14,13 @@ from faas import __version__
 from faas.api import errors as api_errors
 from faas.api.apps import router as apps_router
 from faas.api.calls import router as calls_router
+from faas.api.dead_letters import router as dead_letters_router
 from faas.api.encoding import GoJSONResponse
+from faas.api.following import router as following_router
 from faas.api.limits import ControlRequests
 from faas.api.openapi import TAGS, describe_data_plane, errors
 from faas.api.routes import router as routes_router
+from faas.api.schedules import router as schedules_router
 from faas.api.services import Services
 from faas.api.system import router as system_router
 from faas.api.tasks import router as tasks_router
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from faas.api.services import Calls, ReadinessCheck
+    from faas.api.services import Control, DeadLetterBox, Following, Lookup, OutsideWorkers, ReadinessCheck
     from faas.catalog import Catalog
+    from faas.schedules.schedules import Schedules
 
 __all__ = ["build_app"]
 
@@ -38,7 +42,12 @@ __all__ = ["build_app"]
 def build_app(
     *,
     catalog: Catalog,
-    calls_of_node: Calls,
+    lookup: Lookup,
+    control: Control,
+    following: Following,
+    dead_letters: DeadLetterBox,
+    schedules: Schedules,
+    outside: OutsideWorkers,
     render_metrics: Callable[[], Awaitable[bytes]],
     readiness: Mapping[str, ReadinessCheck],
     jwt_auth_key: str = "",
@@ -59,10 +68,26 @@ def build_app(
         separate_input_output_schemas=False,
     )
     app.state.services = Services(
-        catalog=catalog, calls=calls_of_node, render_metrics=render_metrics, readiness=readiness
+        catalog=catalog,
+        lookup=lookup,
+        control=control,
+        following=following,
+        dead_letters=dead_letters,
+        schedules=schedules,
+        outside=outside,
+        render_metrics=render_metrics,
+        readiness=readiness,
     )
     guard = [Security(HTTPBearer(auto_error=False, description="A JWT signed by `JWT_AUTH_KEY`."))]
-    for router in (apps_router, routes_router, calls_router, tasks_router):
+    for router in (
+        apps_router,
+        routes_router,
+        calls_router,
+        dead_letters_router,
+        following_router,
+        schedules_router,
+        tasks_router,
+    ):
         if jwt_auth_key:
             app.include_router(router, dependencies=guard, responses=errors(UnauthorizedError))
         else:

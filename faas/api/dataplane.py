@@ -30,13 +30,12 @@ from faas.wire.headers import canonical_name
 from faas.wire.peer import has_hung_up
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from faas.errors import FaasError
-    from faas.models import Call, CallRequest
-    from faas.runner.functions import Function, FunctionTable
+    from faas.runner.functions import FunctionTable
     from faas.runner.supervisor import Supervisor
 
 __all__ = ["DataPlane", "FaasProtocol"]
@@ -62,7 +61,7 @@ class DataPlane:
         self,
         table: FunctionTable,
         agent: Supervisor,
-        submit: Callable[[Function, CallRequest], Awaitable[Call]],
+        admit: Callable[[Exchange], Coroutine[Any, Any, None]],
         *,
         max_header_bytes: int,
         max_request_bytes: int,
@@ -72,7 +71,8 @@ class DataPlane:
     ) -> None:
         self.table = table
         self.agent = agent
-        self.submit = submit
+        self.admit = admit
+        """Answers a request that does not go straight into a container."""
         self.max_header_bytes = max_header_bytes
         self.max_request_bytes = max_request_bytes
         self.max_buffered_request_bytes = max_buffered_request_bytes

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from faas.api.answer_head import call_head, encode_head
-from faas.api.encoding import to_json
 from faas.api.error_answer import error_body, error_headers
 from faas.api.request_body import FEW_PIECES, STREAM_BYTES, RequestBody
 from faas.auth import route_token
@@ -23,14 +22,16 @@ from faas.errors import (
     ResponseTooLargeError,
 )
 from faas.ids import new_id
-from faas.models import CallRequest, FormatName
+from faas.models import FormatName
 from faas.runner.invocation import Invocation
-from faas.wire.headers import HOP_BY_HOP
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from faas.api.dataplane import DataPlane, FaasProtocol
     from faas.api.request_head import RequestHead
     from faas.runner.functions import Function
+    from faas.runner.invocation import Sink
     from faas.wire.headers import Headers
 
 __all__ = ["Exchange"]
@@ -60,13 +61,16 @@ class Exchange:
     is_active = False
     is_request_complete = False
     _is_dispatched = False
-    _is_async = False
+    is_async = False
+    _needs_admission = False
     _is_buffered = False
     _is_continued = False
     _stream: RequestBody | None = None
     _invocation: Invocation | None = None
-    _function: Function
+    function: Function
     """Set when it is its turn."""
+    on_client_gone: Callable[[], object] | None = None
+    """Called when nobody waits for the answer any more."""
     # The answer.
     _head = b""
     _is_head_sent = False
@@ -130,17 +134,19 @@ class Exchange:
         self._protocol.answering = self
         plane, request = self._plane, self.request_head
         try:
-            function = self._function = plane.table.match(request.path)
+            function = self.function = plane.table.match(request.path)
             if function.jwt_key:
                 route_token.check(request.fields.get(b"authorization"), function.jwt_key)
             if function.is_async or (b"prefer" in request.fields and request.wants_async):
-                self._is_async = self._is_buffered = True
+                self.is_async = self._needs_admission = self._is_buffered = True
+            elif b"idempotency-key" in request.fields:
+                self._needs_admission = self._is_buffered = True
             elif request.content_length is None and function.format is FormatName.HTTP:
                 # Its functions know Content-Length only; what they don't read, they take for the next call.
                 self._is_buffered = True
             self._check_limit(request.content_length or len(self.body))
         except FaasError as error:
-            self._refuse(error)
+            self.refuse(error)
 
     def progress(self) -> None:
         """A part of the request is here and more is to come: go on as far as that allows."""
@@ -157,13 +163,18 @@ class Exchange:
     def client_gone(self) -> None:
         """The connection is lost; the protocol calls this."""
         self.disconnected = True
+        if self.on_client_gone is not None:
+            self.on_client_gone()
         if self._invocation is not None and not self.response_complete:
-            self._plane.agent.stop(self._invocation, ClientGoneError("the client hung up before the answer"))
+            if self._needs_admission:
+                self.resume_answer()  # its answer is kept for who repeats the request: nobody waits for this client
+            else:
+                self._plane.agent.stop(self._invocation, ClientGoneError("the client hung up before the answer"))
 
     def broke(self) -> None:
         """Handling it raised what nobody expected."""
         if self._invocation is None and not self.response_complete:
-            self._refuse(InternalError())
+            self.refuse(InternalError())
         else:
             self._protocol.cut()
 
@@ -185,7 +196,7 @@ class Exchange:
             if self._invocation is not None:
                 self._plane.agent.stop(self._invocation, error)
             else:
-                self._refuse(error)
+                self.refuse(error)
 
     def _check_limit(self, size: int) -> None:
         name = "max_buffered_request_bytes" if self._is_buffered else "max_request_bytes"
@@ -197,14 +208,18 @@ class Exchange:
 
     def _dispatch(self) -> None:
         self._is_dispatched = True
+        if self._needs_admission:
+            self._plane.tasks.spawn(self._plane.admit(self), name="admit")
+        else:
+            self.run(new_id(), self)
+
+    def run(self, call_id: str, sink: Sink) -> Invocation:
+        """Run the call here and now; the answer goes to `sink`, which is this exchange or hands it on to it."""
         request = self.request_head
-        if self._is_async:
-            self._plane.tasks.spawn(self._accept(), name="accept")
-            return
         self._invocation = Invocation(
-            new_id(),
-            self._function,
-            self,
+            call_id,
+            self.function,
+            sink,
             method=request.method,
             url=request.url,
             headers=request.headers,
@@ -214,40 +229,16 @@ class Exchange:
             memo=request.memo,
         )
         self._plane.agent.start(self._invocation)
+        return self._invocation
 
-    async def _accept(self) -> None:
-        head = self.request_head
-        request = CallRequest(
-            method=head.method.decode("latin-1"),
-            url=head.url.decode("latin-1"),
-            headers=tuple(header for header in head.headers if header[0] not in HOP_BY_HOP),
-            body=bytes(self.body),
-        )
-        try:
-            call = await self._plane.submit(self._function, request)
-        except FaasError as error:
-            self._refuse(error)
-        except Exception:
-            self._refuse(InternalError())
-            raise
-        else:
-            self._respond(
-                202,
-                [
-                    (b"content-type", b"application/json; charset=utf-8"),
-                    (b"location", b"/v1/calls/" + call.id.encode()),
-                ],
-                to_json({"call_id": call.id}),
-                b"X-Call-Id: %b\r\n" % call.id.encode(),
-            )
-
-    def _refuse(self, error: FaasError) -> None:
+    def refuse(self, error: FaasError) -> None:
         """Answer with an error before anything ran."""
         call_id = new_id()
         extra = b"X-Call-Id: %b\r\nFaas-Error: %b\r\n" % (call_id.encode(), error.code.encode())
-        self._respond(error.http_status, error_headers(error), error_body(error, call_id), extra)
+        self.respond(error.http_status, error_headers(error), error_body(error, call_id), extra)
 
-    def _respond(self, status: int, headers: Headers, body: bytes, extra: bytes) -> None:
+    def respond(self, status: int, headers: Headers, body: bytes, extra: bytes) -> None:
+        """Answer with all of it at once; `extra` has lines that only this node may write."""
         if not self.is_request_complete:
             self.keep_alive = False
         self._begin_head(status, headers, extra)
@@ -340,7 +331,7 @@ class Exchange:
             extra = invocation.function.response_headers
             headers += [header for header in extra if header[0] != b"content-type"]  # the body is ours
         ours = call_head(invocation) + b"Faas-Error: %b\r\n" % error.code.encode()
-        self._respond(error.http_status, headers, error_body(error, invocation.id), ours)
+        self.respond(error.http_status, headers, error_body(error, invocation.id), ours)
 
     def _begin_head(self, status: int, headers: Headers, extra: bytes) -> None:
         # RFC 9110 section 6.4.1: these have no body, and HEAD's has a length but is not sent.

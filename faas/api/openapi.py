@@ -12,6 +12,9 @@ from faas.errors import (
     CallTimeoutError,
     FaasError,
     HeadersTooLargeError,
+    IdempotencyKeyInUseError,
+    IdempotencyKeyReusedError,
+    IdempotentAnswerNotKeptError,
     InvalidRequestError,
     KilledError,
     NoCapacityError,
@@ -33,6 +36,7 @@ TAGS = [
     {"name": "apps", "description": "Groups of routes with a common configuration."},
     {"name": "routes", "description": "Functions: an image, where it answers, what it may use."},
     {"name": "calls", "description": "What became of a call: state, result, log."},
+    {"name": "schedules", "description": "Routes that are called by the clock."},
     {"name": "tasks", "description": "Queued calls for workers outside."},
     {"name": "system", "description": "The operator's side."},
 ]
@@ -96,7 +100,17 @@ def _run_operation(method: str) -> dict[str, Any]:
         "parameters": [
             _parameter("app_name", "path", "The app."),
             _parameter("path", "path", "The route; may contain slashes."),
-            _parameter("Prefer", "header", "`respond-async`: answer 202 and run it from the queue."),
+            _parameter(
+                "Prefer",
+                "header",
+                "`respond-async`: answer 202 and run it from the queue. `wait=N`: answer an async call with its "
+                "result, if that comes within N seconds.",
+            ),
+            _parameter("X-Delay", "header", "An async call begins so many seconds later."),
+            _parameter("X-Not-Before", "header", "An async call begins no earlier than this RFC 3339 time."),
+            _parameter("X-Expires", "header", "An async call that has not begun after so many seconds never will."),
+            _parameter("X-Priority", "header", "Of an async call: 0 to 2, higher ones go first."),
+            _parameter("Idempotency-Key", "header", "A repeat of the request with the same key gets the first answer."),
             _parameter("Authorization", "header", "`Bearer <token>`, when the route has a `jwt_key`."),
         ],
         **({"requestBody": {"content": {"*/*": {}}}} if method not in ("get", "head") else {}),
@@ -123,8 +137,9 @@ def _run_operation(method: str) -> dict[str, Any]:
 def _run_errors() -> dict[int, dict[str, Any]]:
     kinds = (
         AppNotFoundError, RouteNotFoundError, UnauthorizedError, InvalidRequestError, BodyTooLargeError,
-        HeadersTooLargeError, NoCapacityError, StartTimeoutError, StartFailedError, CallTimeoutError, BadExitError,
-        OutOfMemoryError, KilledError, ProtocolViolationError,
+        HeadersTooLargeError, IdempotencyKeyInUseError, IdempotentAnswerNotKeptError, IdempotencyKeyReusedError,
+        NoCapacityError, StartTimeoutError, StartFailedError, CallTimeoutError, BadExitError, OutOfMemoryError,
+        KilledError, ProtocolViolationError,
     )  # fmt: skip
     described = errors(*kinds)
     return {

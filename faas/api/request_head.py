@@ -42,7 +42,12 @@ class RequestHead:
     @property
     def wants_async(self) -> bool:
         """Whether the caller does not wait for the answer (RFC 7240 section 4.1)."""
-        return b"respond-async" in self.fields.get(b"prefer", b"").lower()
+        return b"respond-async" in self.prefer.lower()
+
+    @property
+    def prefer(self) -> bytes:
+        """All that the caller prefers, also when it is said in several lines (RFC 7240 section 2)."""
+        return b",".join(value for name, value in self.headers if name == b"prefer")
 
     @property
     def expects_continue(self) -> bool:

@@ -18,6 +18,7 @@ from faas.errors import (
     InvalidJSONError,
     InvalidRequestError,
     RouteExistsError,
+    RouteHasSchedulesError,
     RouteNotFoundError,
     ValidationError,
 )
@@ -98,10 +99,10 @@ async def update_route(catalog: CatalogDep, app_name: str, path: str, body: Rout
 @router.delete(
     "/apps/{app_name}/routes/{path:path}",
     summary="Delete a route",
-    responses=errors(AppNotFoundError, RouteNotFoundError),
+    responses=errors(RouteHasSchedulesError, AppNotFoundError, RouteNotFoundError),
 )
 async def delete_route(catalog: CatalogDep, app_name: str, path: str) -> MessageAnswer:
-    """Its containers end after the calls that they run."""
+    """Only a route without schedules can be deleted. Its containers end after the calls that they run."""
     await catalog.delete_route(app_name, path)
     return MessageAnswer(message="Route deleted")
 

@@ -6,21 +6,33 @@ its default, which IronFunctions has no way to say.
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from faas.catalog import MAX_FREEZE_MS, MAX_MIN_WARM, MAX_PER_CONTAINER, MAX_STREAM_IDLE_S, RoutePatch
 from faas.models import App, Call, CallStatus, CallType, FormatName, PullPolicy, Reason, Route
+from faas.retry_policy import (
+    DEFAULT_BACKOFF,
+    DEFAULT_DELAY_S,
+    DEFAULT_JITTER,
+    DEFAULT_MAX_DELAY_S,
+    MAX_RETRIES,
+    RETRYABLE_REASONS,
+    Backoff,
+    RetryPolicy,
+)
 
 __all__ = [
     "AppAnswer",
     "AppEnvelope",
     "AppsAnswer",
+    "BulkAnswer",
     "CallAnswer",
     "CallsAnswer",
     "ErrorAnswer",
     "MessageAnswer",
+    "RetryAnswer",
     "RouteAnswer",
     "RouteEnvelope",
     "RoutesAnswer",
@@ -90,10 +102,42 @@ class AppsAnswer(_Answer):
 
 # --- routes
 
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
 
 def _between(minimum: int, maximum: int) -> WithJsonSchema:
     """Limits that are told here; the catalog holds to them, in its own words and with all problems at once."""
     return WithJsonSchema({"type": "integer", "minimum": minimum, "maximum": maximum})
+
+
+class RetriesRequest(_Request):
+    """When failed async calls run again; what is left out, or `null`, is the default."""
+
+    max: Annotated[int, _between(1, MAX_RETRIES)] = Field(description="Retries after the first attempt.")
+    backoff: Literal["fixed", "exponential"] | None = Field(
+        None, description="Whether each delay is the same or twice the one before. Default `exponential`."
+    )
+    delay_s: _Number | None = Field(None, description="Seconds before the first retry. Default 1.")
+    max_delay_s: _Number | None = Field(None, description="No delay is longer. Default 300, or `delay_s`.")
+    jitter: _Number | None = Field(None, description="Which share of a delay, 0 to 1, is drawn at random. Default 0.5.")
+    on: list[str | int] | None = Field(
+        None,
+        description="Reasons and error statuses (400 to 599) that are retried. Default every reason: "
+        + ", ".join(f"`{reason}`" for reason in RETRYABLE_REASONS)
+        + ".",
+    )
+
+    def policy(self) -> RetryPolicy:
+        """To the domain."""
+        delay_s = DEFAULT_DELAY_S if self.delay_s is None else self.delay_s
+        return RetryPolicy(
+            max_retries=self.max,
+            backoff=Backoff(self.backoff) if self.backoff else DEFAULT_BACKOFF,
+            delay_s=delay_s,
+            max_delay_s=max(DEFAULT_MAX_DELAY_S, delay_s) if self.max_delay_s is None else self.max_delay_s,
+            jitter=DEFAULT_JITTER if self.jitter is None else self.jitter,
+            on=RETRYABLE_REASONS if self.on is None else tuple(self.on),
+        )
 
 
 class RouteRequest(_Request):
@@ -130,6 +174,9 @@ class RouteRequest(_Request):
     )
     timeout: int | None = Field(None, description="Seconds that a call may run. Default 30.")
     idle_timeout: int | None = Field(None, description="Seconds that a hot container is kept idle. Default 30.")
+    retries: RetriesRequest | None = Field(
+        None, description="When failed async calls run again. Default: when the platform lost them, else never."
+    )
     pull: str | None = Field(None, description="`missing` (default), `always` or `never`.")
     config: dict[str, str] | None = Field(
         None, description="Environment, over the app's. In a PATCH: keys are merged, an empty value deletes one."
@@ -153,6 +200,7 @@ class RouteRequest(_Request):
             stream_idle_s=self.stream_idle_s or 0,
             timeout_s=self.timeout or 0,
             idle_timeout_s=self.idle_timeout or 0,
+            retries=self.retries.policy() if self.retries else None,
             jwt_key=self.jwt_key or "",
             config=self.config,
             headers=self.headers,
@@ -176,6 +224,7 @@ _RESETTABLE = {
     "stream_idle_s": "stream_idle_s",
     "timeout": "timeout_s",
     "idle_timeout": "idle_timeout_s",
+    "retries": "retries",
     "pull": "pull",
     "jwt_key": "jwt_key",
 }
@@ -185,6 +234,17 @@ class RouteEnvelope(_Request):
     """The body of POST and PATCH."""
 
     route: RouteRequest | None = None
+
+
+class RetriesView(_Answer):
+    """When failed async calls run again."""
+
+    max: int
+    backoff: Backoff
+    delay_s: float
+    max_delay_s: float
+    jitter: float
+    on: list[str | int]
 
 
 class RouteView(_Answer):
@@ -207,6 +267,7 @@ class RouteView(_Answer):
     min_warm: int
     freeze_ms: int
     stream_idle_s: int
+    retries: RetriesView | None
     pull: PullPolicy
     image_digest: str = Field(description="What the image's name meant when it was last given.")
     created_at: datetime | None
@@ -233,6 +294,7 @@ class RouteView(_Answer):
             min_warm=route.min_warm,
             freeze_ms=route.freeze_ms,
             stream_idle_s=route.stream_idle_s,
+            retries=RetriesView.model_validate(route.retries.to_json()) if route.retries else None,
             pull=route.pull,
             image_digest=route.image_digest,
             created_at=route.created_at,
@@ -304,9 +366,15 @@ class CallView(_Answer):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    priority: int
+    not_before: datetime | None = Field(description="It does not begin earlier.")
+    expires_at: datetime | None = Field(description="When it has not begun by then, it never will.")
     attempts: list[AttemptView]
     retry_of: str | None
     retried_by: str | None
+    retries: int = Field(description="How many of its attempts failed and were retried.")
+    is_dead_letter: bool = Field(description="Its retries are exhausted, and nobody has run it again.")
+    schedule: str | None = Field(description="Name of the schedule whose firing it is.")
     result: ResultView | None
     usage: UsageView | None = Field(description="Of the latest attempt.")
 
@@ -325,9 +393,15 @@ class CallView(_Answer):
             created_at=call.created_at,
             started_at=call.started_at,
             completed_at=call.completed_at,
+            priority=call.priority,
+            not_before=call.not_before,
+            expires_at=call.expires_at,
             attempts=[AttemptView.model_validate(attempt) for attempt in call.attempts],
             retry_of=call.retry_of,
             retried_by=call.retried_by,
+            retries=call.retries,
+            is_dead_letter=call.is_dead_letter,
+            schedule=call.schedule,
             result=ResultView.model_validate(call.result) if call.result else None,
             usage=UsageView.model_validate(latest.usage) if latest and latest.usage else None,
         )
@@ -338,6 +412,23 @@ class CallAnswer(_Answer):
 
     message: str
     call: CallView
+
+
+class RetryAnswer(_Answer):
+    """The call that runs an ended one again."""
+
+    message: str
+    call_id: str
+    call: CallView
+
+
+class BulkAnswer(_Answer):
+    """What was done about a page of calls."""
+
+    message: str
+    count: int = Field(description="With how many it was done.")
+    skipped: int = Field(description="With how many it could not be done.")
+    next_cursor: str | None = Field(description="Give it as `cursor` to go on; `null`: there were no more.")
 
 
 class CallsAnswer(_Answer):

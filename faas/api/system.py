@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from faas import __version__
 from faas.api.openapi import errors
 from faas.api.schemas import HealthAnswer, PingAnswer, ReadyAnswer, StatsAnswer, VersionAnswer
-from faas.api.services import CallsDep, ReadinessCheck, ServicesDep
+from faas.api.services import LookupDep, ReadinessCheck, ServicesDep
 from faas.errors import FaasError
 from faas.metrics import CONTENT_TYPE
 
@@ -43,9 +43,9 @@ async def version() -> VersionAnswer:
 
 
 @router.get("/stats", summary="Count calls")
-async def stats(calls: CallsDep) -> StatsAnswer:
+async def stats(lookup: LookupDep) -> StatsAnswer:
     """Calls of this node: waiting, running, ended since it started."""
-    now = await calls.stats()
+    now = await lookup.stats()
     return StatsAnswer(Queue=now.queue, Running=now.running, Complete=now.complete)
 
 

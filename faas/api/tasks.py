@@ -9,7 +9,7 @@ from fastapi import APIRouter, status
 
 from faas.api.openapi import errors
 from faas.api.schemas import TaskAck, TaskView
-from faas.api.services import CallsDep, CatalogDep
+from faas.api.services import CatalogDep, OutsideWorkersDep
 from faas.errors import CallNotFoundError, InvalidJSONError, QueueUnavailableError
 from faas.models import App, Call, CallRequest, Route
 from faas.runner.formats.iron import call_variables
@@ -26,9 +26,9 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
     responses=errors(QueueUnavailableError),
     response_model_exclude_none=True,
 )
-async def lease_task(calls: CallsDep, catalog: CatalogDep) -> TaskView | None:
+async def lease_task(workers: OutsideWorkersDep, catalog: CatalogDep) -> TaskView | None:
     """One queued call, or `null`. Acknowledge it with DELETE, or it is given to somebody else when its lease ends."""
-    leased = await calls.lease_task()
+    leased = await workers.lease()
     if leased is None:
         return None
     call, route, request = leased
@@ -41,9 +41,9 @@ async def lease_task(calls: CallsDep, catalog: CatalogDep) -> TaskView | None:
     summary="Acknowledge a call",
     responses=errors(InvalidJSONError, CallNotFoundError, QueueUnavailableError),
 )
-async def finish_task(calls: CallsDep, body: TaskAck) -> TaskAck:
+async def finish_task(workers: OutsideWorkersDep, body: TaskAck) -> TaskAck:
     """The call was run outside; the body is the task as it was leased, and is the answer too."""
-    await calls.finish_task(body.id)
+    await workers.finish(body.id)
     return body
 
 

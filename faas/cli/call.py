@@ -39,6 +39,21 @@ def call(
         list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="A request header; repeatable.")
     ] = None,
     is_async: Annotated[bool, typer.Option("--async", help="Do not wait: print the call's id.")] = False,
+    delay: Annotated[
+        int | None,
+        typer.Option(metavar="DURATION", parser=parse_duration_s, help="Async: begin so much later."),
+    ] = None,
+    not_before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Async: begin no earlier than this RFC 3339 time.")
+    ] = None,
+    expires: Annotated[
+        int | None,
+        typer.Option(metavar="DURATION", parser=parse_duration_s, help="Async: do not begin later than after this."),
+    ] = None,
+    priority: Annotated[int | None, typer.Option(metavar="0|1|2", min=0, max=2, help="Async: 2 goes first.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Run it once, however often it is sent with this key.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of an async call, write its answer.")] = False,
     timeout: Annotated[
         int | None,
@@ -54,6 +69,11 @@ def call(
     from faas.cli import exchange
 
     headers = [("User-Agent", f"faas/{__version__}"), *parse_headers(header or ())]
+    order = {"X-Delay": delay, "X-Not-Before": not_before, "X-Expires": expires, "X-Priority": priority}
+    headers += [(name, str(value)) for name, value in order.items() if value is not None]
+    if idempotency_key is not None:
+        headers.append(("Idempotency-Key", idempotency_key))
+    is_async = is_async or any(value is not None for value in order.values())
     if is_async:
         headers.append(("Prefer", "respond-async"))
     is_accepting = is_async or wait

@@ -1,4 +1,4 @@
-"""`faas calls`: what became of calls: list, get, wait, result, log, cancel."""
+"""`faas calls`: what became of calls: list, get, wait, result, log, cancel, retry; see `following` for the others."""
 
 import sys
 from collections.abc import Iterable
@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faas import clock
-from faas.cli.answers import FIRST_ERROR_STATUS, AnswerPrinter
+from faas.cli.answers import AnswerPrinter
 from faas.cli.apps import AppName
-from faas.cli.errors import ClientError, next_step
+from faas.cli.call_filters import Limit, PathFilter, Since, Until, bulk, collect, query_of
+from faas.cli.errors import ClientError
 from faas.cli.exits import ExitCode, of_call
+from faas.cli.following import follow, watch
+from faas.cli.outcome import finish
 from faas.cli.output import Output, print_json, print_note, print_record, print_table
 from faas.cli.session import Session, with_session
-from faas.cli.values import parse_duration_s, parse_instant, route_path
+from faas.cli.values import parse_duration_s
 from faas.models import CallStatus
 
 if TYPE_CHECKING:
@@ -22,16 +25,17 @@ if TYPE_CHECKING:
 __all__ = ["calls", "print_result", "wait_for"]
 
 calls = typer.Typer()
+calls.command("follow")(follow)
+calls.command("watch")(watch)
 
 FOLLOW_INTERVAL_S = 1.0
 LONG_POLL_S = 20.0
 """One long poll; below the idle limits of the proxies people put in between."""
-PAGE_SIZE = 100
 _NOT_FINISHED = 202
 _ABSENT: tuple[object, ...] = ("", None, [], {})
 
 CallId = Annotated[str, typer.Argument(metavar="ID", help="The call's id.")]
-Limit = Annotated[
+Timeout = Annotated[
     int | None,
     typer.Option("--timeout", metavar="DURATION", parser=parse_duration_s, help="Wait at most so long: 90, 5m ..."),
 ]
@@ -43,29 +47,14 @@ def list_calls(
     session: Session,
     app: AppName,
     status: Annotated[CallStatus | None, typer.Option(help="Only those in this state.")] = None,
-    path: Annotated[str | None, typer.Option(parser=route_path, metavar="PATH", help="Only this route's.")] = None,
-    since: Annotated[
-        str | None, typer.Option(parser=parse_instant, metavar="TIME", help="From then on: an instant, or 5m, 2h, 1d.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(parser=parse_instant, metavar="TIME", help="Up to then: an instant, or 5m, 2h, 1d.")
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many.")] = 30,
+    path: PathFilter = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 30,
 ) -> None:
     """List an app's calls, newest first."""
-    filters = {"status": status, "path": path, "since": since, "until": until}
-    query = {key: str(value) for key, value in filters.items() if value is not None}
-    found: list[CallJSON] = []
-    cursor = ""
-    while len(found) < limit:
-        page_query = {**query, "per_page": str(min(limit - len(found), PAGE_SIZE))}
-        if cursor:
-            page_query["cursor"] = cursor
-        page = session.client.list_calls(app, page_query)
-        found += page["calls"]
-        cursor = page["next_cursor"]
-        if not cursor:
-            break
+    query = query_of(status=status, path=path, since=since, until=until)
+    found = collect(lambda page: session.client.list_calls(app, page), query, limit)
     if session.output is Output.JSON:
         print_json(found)
         return
@@ -82,11 +71,11 @@ def get(session: Session, call_id: CallId) -> None:
 
 @calls.command()
 @with_session
-def wait(session: Session, call_id: CallId, timeout: Limit = None) -> None:
+def wait(session: Session, call_id: CallId, timeout: Timeout = None) -> None:
     """Wait until a call has ended, and show it; the exit code is its outcome."""
     call = wait_for(session, call_id, timeout_s=timeout)
     _print_call(call, session.output)
-    _finish(call, session.output)
+    finish(call, session.output)
 
 
 @calls.command()
@@ -105,9 +94,16 @@ def result(
 def log(
     session: Session,
     call_id: CallId,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the call has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the call has ended.")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only what this attempt wrote.")] = None,
 ) -> None:
     """Write a call's log to stdout."""
+    if attempt is not None:
+        if follow:
+            raise typer.BadParameter("--follow goes through all attempts; leave --attempt out")
+        with session.client.open_log(call_id, attempt=attempt) as answer:
+            _write_beyond(answer.iter_raw(), 0)
+        return
     written = 0
     has_ended = not follow
     while True:
@@ -121,18 +117,61 @@ def log(
 
 @calls.command()
 @with_session
-def cancel(session: Session, call_id: CallId) -> None:
-    """End a call: a queued one never runs, a running one's container is killed."""
+def cancel(
+    session: Session,
+    call_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="The call's id.")] = None,
+    app: Annotated[str | None, typer.Option("--all", metavar="APP", help="All calls of this app instead.")] = None,
+    status: Annotated[CallStatus | None, typer.Option(help="With --all: delayed, queued or running ones.")] = None,
+    path: PathFilter = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """End a call: one that waits never runs, a running one's container is killed. Or all async calls of an app."""
+    query = query_of(status=status, path=path, since=since, until=until)
+    if (call_id is None) is (app is None) or (app is None and query):
+        raise typer.BadParameter("say which: ID, or --all APP with --status, --path, --since, --until as needed")
+    if app is not None:
+        _cancel_all(session, app, query)
+    elif call_id is not None:
+        _cancel(session, call_id)
+
+
+def _cancel(session: Session, call_id: str) -> None:
     call = session.client.cancel_call(call_id)
     if session.output is Output.JSON:
         print_json(call)
-    if call.get("status") == CallStatus.CANCELLED:
+    status = call.get("status")
+    if status == CallStatus.CANCELLED:
         if session.output is Output.TABLE:
             print_note(f"Cancelled the call {call_id}.")
         return
     if session.output is Output.TABLE:
-        print_note(f"The call {call_id} had already ended in {call.get('status')}.")
-    raise typer.Exit(ExitCode.REFUSED)
+        print_note(
+            f"The call {call_id} had already ended in {status}."
+            if _has_ended(call)
+            else f"The call {call_id} is to end, and has not yet: its node does not answer."
+        )
+    raise typer.Exit(ExitCode.REFUSED if _has_ended(call) else ExitCode.NOT_NOW)
+
+
+def _cancel_all(session: Session, app: str, query: dict[str, str]) -> None:
+    done = bulk(lambda page: session.client.cancel_calls(app, page), query)
+    if session.output is Output.JSON:
+        print_json(done)
+    else:
+        sentence = f"Cancelled {done['count']} calls of the app {app}."
+        print_note(f"{sentence} {done['skipped']} had ended, or have not yet." if done["skipped"] else sentence)
+
+
+@calls.command()
+@with_session
+def retry(session: Session, call_id: CallId) -> None:
+    """Run an ended call again, as a new one with the same request; prints its id."""
+    accepted = session.client.retry_call(call_id)
+    if session.output is Output.JSON:
+        print_json(accepted)
+    else:
+        sys.stdout.write(f"{accepted['id']}\n")
 
 
 def wait_for(session: Session, call_id: str, *, timeout_s: float | None) -> "CallJSON":
@@ -177,21 +216,6 @@ def _write_beyond(chunks: Iterable[bytes], written: int) -> int:
         sys.stdout.buffer.flush()
         position += len(chunk)
     return max(position, written)
-
-
-def _finish(call: "CallJSON", output: Output) -> None:
-    """End the command with the call's outcome as its exit code, and say why it failed."""
-    reason = call.get("reason") or ""
-    exit_code = of_call(call.get("status", ""), reason)
-    if exit_code is ExitCode.OK and ((call.get("result") or {}).get("status_code") or 0) >= FIRST_ERROR_STATUS:
-        exit_code = ExitCode.FUNCTION_FAILED
-    if exit_code is not ExitCode.OK and output is Output.TABLE:
-        answered = f"the function answered {(call.get('result') or {}).get('status_code')}"
-        cause = call.get("error") or reason or answered
-        print_note(f"The call ended in {call.get('status')}: {cause}")
-        if hint := next_step(reason, call_id=call.get("id", "")):
-            print_note(hint)
-    raise typer.Exit(exit_code)
 
 
 def _print_call(call: "CallJSON", output: Output) -> None:

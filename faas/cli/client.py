@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 import httpx
 
 from faas import __version__
 from faas.cli.errors import ClientError, UnreachableError, from_answer
+from faas.cli.server_events import parse
 from faas.cli.urls import app_url, call_url, route_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
-__all__ = ["AppJSON", "CallJSON", "CallPage", "FaasClient", "RouteJSON"]
+    from faas.cli.server_events import ServerEvent
+
+__all__ = ["AppJSON", "BulkJSON", "CallJSON", "CallPage", "FaasClient", "RouteJSON"]
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
 PULL_TIMEOUT_S = 900.0
 """A route's image may have to be pulled before the server answers."""
+SILENCE_S = 60.0
+"""A stream of events says something every 15 s; a longer silence is a broken connection."""
 LONG_POLL_SLACK_S = 15.0
 """What a long poll may take beyond the wait that was asked for."""
 
@@ -53,6 +58,7 @@ class RouteJSON(TypedDict, total=False):
     min_warm: int
     freeze_ms: int
     stream_idle_s: int
+    retries: dict[str, Any] | None
     timeout: int
     idle_timeout: int
     pull: str
@@ -90,6 +96,8 @@ class CallJSON(TypedDict, total=False):
     attempts: list[dict[str, Any]]
     retry_of: str | None
     retried_by: str | None
+    retries: int
+    is_dead_letter: bool
     result: CallResultJSON | None
     usage: dict[str, Any] | None
 
@@ -99,6 +107,14 @@ class CallPage(TypedDict):
 
     calls: list[CallJSON]
     next_cursor: str
+
+
+class BulkJSON(TypedDict):
+    """What was done about a page of calls."""
+
+    count: int
+    skipped: int
+    next_cursor: NotRequired[str | None]
 
 
 class FaasClient:
@@ -185,9 +201,7 @@ class FaasClient:
 
     def list_calls(self, app: str, query: Mapping[str, str]) -> CallPage:
         """A page of an app's calls; `query` may have status, path, since, until, cursor, per_page."""
-        answer = self._request("GET", f"{app_url(app)}/calls", query=query)
-        page = _object(answer)
-        return {"calls": page.get("calls") or [], "next_cursor": page.get("next_cursor") or ""}
+        return _page(self._request("GET", f"{app_url(app)}/calls", query=query))
 
     def get_call(self, call_id: str, *, wait_s: float = 0) -> CallJSON:
         """A call's record; with `wait_s` as soon as it has ended, or as it is after so long."""
@@ -205,6 +219,37 @@ class FaasClient:
         call: CallJSON = self._json("DELETE", call_url(call_id), "call")
         return call
 
+    def retry_call(self, call_id: str) -> CallJSON:
+        """Run an ended call again; the record of the new one."""
+        call: CallJSON = self._json("POST", f"{call_url(call_id)}/retry", "call")
+        return call
+
+    # --- many calls; `query` may have path, since, until, cursor, limit, and status or reason
+
+    def cancel_calls(self, app: str, query: Mapping[str, str]) -> BulkJSON:
+        """End a page of an app's async calls that have not ended."""
+        return self._bulk(f"{app_url(app)}/calls/cancel", query)
+
+    def list_dead_letters(self, app: str, query: Mapping[str, str]) -> CallPage:
+        """A page of an app's calls whose retries are exhausted."""
+        return _page(self._request("GET", f"{app_url(app)}/dead-letters", query=query))
+
+    def redrive(self, app: str, query: Mapping[str, str]) -> BulkJSON:
+        """Run a page of an app's dead letters again."""
+        return self._bulk(f"{app_url(app)}/dead-letters/redrive", query)
+
+    def purge_dead_letters(self, app: str, query: Mapping[str, str]) -> BulkJSON:
+        """Delete a page of an app's dead letters."""
+        return self._bulk(f"{app_url(app)}/dead-letters/purge", query)
+
+    def _bulk(self, path: str, query: Mapping[str, str]) -> BulkJSON:
+        answer = _object(self._request("POST", path, query=query))
+        return {
+            "count": answer.get("count", 0),
+            "skipped": answer.get("skipped", 0),
+            "next_cursor": answer.get("next_cursor"),
+        }
+
     @contextmanager
     def open_result(self, call_id: str) -> Iterator[httpx.Response]:
         """What the sync caller would have got, status and headers included, its body not yet read.
@@ -215,14 +260,29 @@ class FaasClient:
             yield answer
 
     @contextmanager
-    def open_log(self, call_id: str, *, is_following: bool = False) -> Iterator[httpx.Response]:
-        """A call's log, its body not yet read; following goes on until the call has ended."""
-        query = {"follow": "true"} if is_following else None
+    def open_log(
+        self, call_id: str, *, is_following: bool = False, attempt: int | None = None
+    ) -> Iterator[httpx.Response]:
+        """A call's log, or that of one attempt, its body not yet read; following goes on until the call has ended."""
+        query = {"follow": "true"} if is_following else {}
+        if attempt is not None:
+            query["attempt"] = str(attempt)
         with self._stream("GET", f"{call_url(call_id)}/log", query=query) as answer:
             if not answer.is_success:
                 answer.read()
                 raise from_answer(answer.status_code, answer.content, url=self.url)
             yield answer
+
+    # --- what happens to calls
+
+    def events(self, path: str, *, last_event_id: str = "") -> Iterator[ServerEvent]:
+        """The events of a stream as they come, those after one that was received; ends with the server's last word."""
+        headers = {"last-event-id": last_event_id} if last_event_id else {}
+        with self._stream("GET", path, headers=headers, silence_s=SILENCE_S) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise from_answer(answer.status_code, answer.content, url=self.url)
+            yield from parse(answer.iter_raw())
 
     # --- the server
 
@@ -270,12 +330,20 @@ class FaasClient:
         return answer
 
     @contextmanager
-    def _stream(self, method: str, path: str, *, query: Mapping[str, str] | None = None) -> Iterator[httpx.Response]:
-        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+    def _stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        silence_s: float | None = None,
+    ) -> Iterator[httpx.Response]:
+        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S, read=silence_s)
         with (
             self._translated(),
             self._http.stream(
-                method, self.url + path, params=query, headers=self._headers(), timeout=timeout
+                method, self.url + path, params=query, headers={**self._headers(), **(headers or {})}, timeout=timeout
             ) as answer,
         ):
             yield answer
@@ -294,6 +362,11 @@ class FaasClient:
             raise UnreachableError(self.url, "no answer in time") from error
         except httpx.TransportError as error:
             raise UnreachableError(self.url, _ERRNO.sub("", str(error)) or type(error).__name__) from error
+
+
+def _page(answer: httpx.Response) -> CallPage:
+    page = _object(answer)
+    return {"calls": page.get("calls") or [], "next_cursor": page.get("next_cursor") or ""}
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:

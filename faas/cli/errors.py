@@ -74,6 +74,7 @@ _NEXT_STEPS = {
     "app_not_found": "`faas apps list` shows the apps there are.",
     "route_not_found": "`faas routes list APP` shows an app's routes.",
     "call_not_found": "`faas calls list APP` shows an app's calls.",
+    "call_not_ended": "`faas calls wait ID` waits for its end, `faas calls cancel ID` ends it.",
     "call_expired": "The node keeps records for FAAS_RETENTION_S.",
     "call_not_finished": "`faas calls wait ID` waits for its end.",
     "app_exists": "`faas apps update` changes it.",

@@ -22,6 +22,7 @@ NOUNS = {
     "apps": "Apps: named groups of routes with a configuration.",
     "routes": "Routes: one function each.",
     "calls": "Calls: their state, result and log.",
+    "dead-letters": "Dead letters: calls whose retries are exhausted.",
 }
 """Each is a module of this package, with what it says of itself in `faas --help`."""
 
@@ -42,7 +43,9 @@ def _filled_in_later() -> None:
 for name, text in COMMANDS.items():
     app.command(name, cls=lazy_command(f"faas.cli.{name}", name), help=text)(_filled_in_later)
 for name, text in NOUNS.items():
-    app.add_typer(typer.Typer(), name=name, cls=lazy_group(f"faas.cli.{name}", name), help=text, no_args_is_help=True)
+    module = name.replace("-", "_")
+    group = lazy_group(f"faas.cli.{module}", module)
+    app.add_typer(typer.Typer(), name=name, cls=group, help=text, no_args_is_help=True)
 
 
 def run() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faas.cli.session import option
-from faas.cli.values import parse_duration_s
+from faas.cli.values import parse_duration_s, parse_retries
 from faas.models import CallType, FormatName, PullPolicy
 
 if TYPE_CHECKING:
@@ -52,6 +52,14 @@ OPTIONS = {
     "min_warm": Annotated[int | None, typer.Option(metavar="N", help="Containers kept ready on a node. Server: 0.")],
     "freeze_ms": Annotated[
         int | None, typer.Option(metavar="MS", help="Pause a container that is idle so long; 0: never. Server: 0.")
+    ],
+    "retries": Annotated[
+        dict[str, object] | None,
+        typer.Option(
+            metavar="MAX|KEY=VALUE,...",
+            parser=parse_retries,
+            help="Failed async calls run again: 5, or max=5,backoff=fixed,delay_s=2,on=timeout+502; 0: never.",
+        ),
     ],
     "jwt_key": Annotated[str | None, typer.Option(metavar="KEY", help="Callers need a JWT signed by this key.")],
     "pull": Annotated[PullPolicy | None, typer.Option(help="When the image is pulled. Server: missing.")],

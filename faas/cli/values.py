@@ -11,9 +11,9 @@ import typer
 from faas import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["parse_duration_s", "parse_headers", "parse_instant", "parse_pairs", "route_path"]
+__all__ = ["parse_duration_s", "parse_headers", "parse_instant", "parse_pairs", "parse_retries", "route_path"]
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?\Z")
 _HEADER = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*[:=]\s*(.*)\Z", re.DOTALL)
@@ -50,6 +50,38 @@ def parse_duration_s(text: str) -> int:
         raise typer.BadParameter(f"'{text}' is no duration: write seconds (90) or 90s, 5m, 1h30m, 2d")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def parse_retries(text: str) -> dict[str, object]:
+    """A route's `retries` from `5`, or from `max=5,backoff=fixed,delay_s=2,on=timeout+502`; empty (none) from `0`."""
+    if text == "0":
+        return {}
+    if text.isdecimal():
+        return {"max": int(text)}
+    fields: dict[str, object] = {}
+    for name, value in parse_pairs(text.split(","), option="--retries").items():
+        kind = _RETRY_FIELDS.get(name)
+        if kind is None:
+            raise typer.BadParameter(f"'{name}' is none of {', '.join(_RETRY_FIELDS)}")
+        try:
+            fields[name] = kind(value)
+        except ValueError:
+            raise typer.BadParameter(f"'{value}' can't be {name}: it is a number") from None
+    return fields
+
+
+def _causes(text: str) -> list[str | int]:
+    return [int(cause) if cause.isdecimal() else cause for cause in text.split("+")]
+
+
+_RETRY_FIELDS: dict[str, Callable[[str], object]] = {
+    "max": int,
+    "backoff": str,
+    "delay_s": float,
+    "max_delay_s": float,
+    "jitter": float,
+    "on": _causes,
+}
 
 
 def parse_instant(text: str) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from faas.calls import Stats
+from faas.calls.lookup import Stats
 from faas.clock import monotonic
 from faas.errors import FaasError
 from faas.processes import messages as m

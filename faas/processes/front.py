@@ -40,7 +40,10 @@ class SatellitePlane(DataPlane):
             return False
         if function.format is not FormatName.HTTP_STREAM or function.is_async:
             return False
-        return not (b"upgrade" in head.fields or (b"prefer" in head.fields and head.wants_async))
+        fields = head.fields
+        if b"upgrade" in fields or b"idempotency-key" in fields:
+            return False
+        return not (b"prefer" in fields and head.wants_async)
 
 
 class SatelliteProtocol(FaasProtocol):

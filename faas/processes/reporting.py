@@ -60,6 +60,6 @@ class ShippingStore:
         """Send ended sync calls."""
         self._send(Records(calls=tuple(records)))
 
-    async def replace_log(self, call_id: str, log: CallLog) -> None:
+    async def replace_log(self, call_id: str, number: int, log: CallLog) -> None:
         """Only queued calls' logs are replaced, and those run in the primary."""
         raise NotImplementedError

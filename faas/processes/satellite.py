@@ -36,8 +36,7 @@ from faas.tasks import TaskSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from faas.models import Call, CallRequest
-    from faas.runner.functions import Function
+    from faas.api.exchange import Exchange
 
 __all__ = ["main"]
 
@@ -82,7 +81,7 @@ class Satellite:
         self._plane = SatellitePlane(
             self._table,
             self._agent,
-            _submit,
+            _refuse,
             max_header_bytes=options.max_header_bytes,
             max_request_bytes=options.max_request_bytes,
             max_buffered_request_bytes=options.max_buffered_request_bytes,
@@ -217,9 +216,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _submit(_function: Function, _request: CallRequest) -> Call:
+async def _refuse(exchange: Exchange) -> None:
     """A request that became async between its head and its turn."""
-    raise NoCapacityError("The route was changed while the request arrived; try again")
+    exchange.refuse(NoCapacityError("The route was changed while the request arrived; try again"))
 
 
 async def _no_app(_scope: object, _receive: object, _send: object) -> None:

@@ -14,13 +14,15 @@ latest may finish it. Any operation raises `QueueUnavailableError` when the back
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-__all__ = ["MAX_PRIORITY", "CallQueue", "Depth", "Lease", "Ticket"]
+    from faas.store.database import Rows
+
+__all__ = ["MAX_PRIORITY", "BesideRecords", "CallQueue", "Depth", "Lease", "Ticket"]
 
 MAX_PRIORITY = 2
 """Priorities are 0 (default) to 2 (first), IronFunctions' range."""
@@ -35,7 +37,7 @@ class Ticket:
     not_before: datetime | None = None
     """Aware; the call is not due earlier."""
     fairness_key: str = ""
-    """Whose turn it uses (the app)."""
+    """Whose turn it uses (the app): however many calls one has in line, every other has its next turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +68,10 @@ class CallQueue(Protocol):
         """Put a call in line; nothing happens when it already is in line or leased."""
 
     async def lease(self, *, owner: str, max_count: int, lease_s: float, wait_s: float) -> list[Lease]:
-        """Take up to `max_count` due calls: higher priority first, inside one oldest first.
+        """Take up to `max_count` due calls: higher priority first, inside one apps in turn, inside an app oldest first.
 
-        Also takes calls whose lease ran out. Waits up to `wait_s` for the first one; empty when none came.
+        Also takes calls whose lease ran out, those before all others of their priority. Waits up to `wait_s` for the
+        first one; empty when none came.
         A cancelled `lease` leaves no call half taken (one may be leased and come back when that runs out).
         """
 
@@ -95,3 +98,17 @@ class CallQueue(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; what is queued stays."""
+
+
+@runtime_checkable
+class BesideRecords(Protocol):
+    """A queue that is a table beside the records of calls: what is done to both is one transaction.
+
+    A call that ends leaves it with the write that ends it, so that nobody needs to ack.
+    """
+
+    def rows(self, ticket: Ticket) -> Rows:
+        """What `dispatch` inserts, to be inserted with the record."""
+
+    def wake(self) -> None:
+        """Calls have come into line: who waits for one looks again."""

@@ -1,4 +1,4 @@
-"""The queue in Redis 7 or newer: Streams with a consumer group for each priority, leases of our own beside them.
+"""The queue in Redis 7 or newer: a Stream with a consumer group for each app and priority, leases of our own beside.
 
 The streams hold the line and hand each entry out once; whether a lessee is alive is decided by a deadline that it
 moves on (`renew`), not by the stream's idle time, which takes long calls from the living. Each operation is one Lua
@@ -20,14 +20,16 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from faas.batching import Batcher
 from faas.clock import monotonic
 from faas.errors import QueueUnavailableError
 from faas.ids import new_id
 from faas.queue.base import Depth, Lease, Ticket
 from faas.queue.keys import CALLS, KEYS, WAKE
+from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Collection
+    from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
     from datetime import datetime
 
     from redis.commands.core import AsyncScript
@@ -61,6 +63,9 @@ class RedisQueue:
             name: self._commands.register_script(common + _text(name))
             for name in ("dispatch", "lease", "renew", "ack", "release", "release_owned", "discard", "depth")
         }
+        self._tasks = TaskSet("redis")
+        self._dispatch = Batcher(self._dispatch_many, self._tasks, name="dispatch")
+        self._ack = Batcher(self._ack_many, self._tasks, name="ack")
 
     async def check(self) -> None:
         """Return when Redis answers and is new enough."""
@@ -73,7 +78,7 @@ class RedisQueue:
             raise QueueUnavailableError(f"Redis {version} is too old for the queue; use {OLDEST_REDIS} or newer")
 
     async def dispatch(self, ticket: Ticket) -> None:
-        await self._run("dispatch", ticket.call_id, ticket.priority, ticket.fairness_key, _millis(ticket.not_before))
+        await self._dispatch(ticket)
 
     async def lease(self, *, owner: str, max_count: int, lease_s: float, wait_s: float) -> list[Lease]:
         deadline = monotonic() + wait_s
@@ -90,11 +95,10 @@ class RedisQueue:
     async def renew(self, leases: Collection[Lease], *, lease_s: float) -> set[str]:
         if not leases:
             return set()
-        pairs = [part for lease in leases for part in (lease.call_id, lease.token)]
-        return set(cast("list[str]", await self._run("renew", int(lease_s * 1000), *pairs)))
+        return set(cast("list[str]", await self._run("renew", int(lease_s * 1000), *_pairs(leases))))
 
     async def ack(self, lease: Lease) -> bool:
-        return await self._run("ack", lease.call_id, lease.token) == 1
+        return await self._ack(lease) == 1
 
     async def release(self, lease: Lease, *, not_before: datetime | None = None) -> bool:
         return await self._run("release", lease.call_id, lease.token, _millis(not_before)) == 1
@@ -120,8 +124,16 @@ class RedisQueue:
         return Depth(waiting=waiting, delayed=delayed, leased=leased, oldest_waiting_s=oldest_ms / 1000)
 
     async def close(self) -> None:
+        await self._tasks.cancel()
         await self._blocking.aclose()
         await self._commands.aclose()
+
+    async def _dispatch_many(self, tickets: Sequence[Ticket]) -> list[int]:
+        fields = [(one.call_id, one.priority, one.fairness_key, _millis(one.not_before)) for one in tickets]
+        return cast("list[int]", await self._run("dispatch", *[field for ticket in fields for field in ticket]))
+
+    async def _ack_many(self, leases: Sequence[Lease]) -> list[int]:
+        return cast("list[int]", await self._run("ack", *_pairs(leases)))
 
     async def _run(self, name: str, *arguments: str | int) -> object:
         try:
@@ -166,6 +178,10 @@ def _client(url: str) -> Redis:
 
 def _text(script: str) -> str:
     return (files("faas.queue") / "scripts" / f"{script}.lua").read_text(encoding="utf-8")
+
+
+def _pairs(leases: Collection[Lease]) -> list[str]:
+    return [part for lease in leases for part in (lease.call_id, lease.token)]
 
 
 def _millis(instant: datetime | None) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from faas.clock import utc_now
 from faas.errors import FaasError
+from faas.queue.base import BesideRecords
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Worker:
         self._tasks = TaskSet("worker")
         self._active: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
         self._slot_freed = asyncio.Event()
+        self._must_ack = not isinstance(queue, BesideRecords)
 
     def __repr__(self) -> str:
         return f"<Worker {len(self._active)} of {self._concurrency} busy>"
@@ -84,7 +86,12 @@ class Worker:
                 self._active[lease.call_id] = (lease, task)
 
     async def renew_forever(self) -> None:
-        """Hold the leases of running calls; end the run of one that was lost."""
+        """Hold the leases of running calls; end the run of one that was lost.
+
+        It counts as lost when it is the second time: a call that has ended is gone from the queue a moment before its
+        run knows that it is through.
+        """
+        suspected: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
         while True:
             await asyncio.sleep(self._lease_s / 3)
             active = dict(self._active)
@@ -95,10 +102,13 @@ class Worker:
             except FaasError as error:
                 logger.warning("leases_not_renewed", extra={"error": error.message})
                 continue
-            for call_id in lost:
-                if self._active.get(call_id) is active[call_id]:  # neither settled nor leased again meanwhile
+            # Those neither settled nor leased again meanwhile.
+            gone = {call_id: active[call_id] for call_id in lost if self._active.get(call_id) is active[call_id]}
+            for call_id, entry in gone.items():
+                if suspected.get(call_id) is entry:
                     logger.warning("lease_lost", extra={"call_id": call_id})
-                    active[call_id][1].cancel()
+                    entry[1].cancel()
+            suspected = gone
 
     async def close(self, grace_s: float) -> int:
         """Wait for the running calls, give back those that don't end in time; returns how many those were.
@@ -124,7 +134,8 @@ class Worker:
         lease, _ = self._active[call_id]
         try:
             if again_after_s is None:
-                await self._queue.ack(lease)
+                if self._must_ack:
+                    await self._queue.ack(lease)
             elif again_after_s:
                 await self._queue.release(lease, not_before=utc_now() + timedelta(seconds=again_after_s))
             else:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from faas.runner.invocation import Invocation
 
-__all__ = ["LogBuffer", "share_out"]
+__all__ = ["LogBuffer", "share_out", "write_log"]
 
 _CALL_ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -41,11 +41,22 @@ class LogBuffer:
         """Whether anything was dropped."""
         return self.dropped_bytes > 0
 
+    def part(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of what was kept, from `offset` on."""
+        return bytes(self._data[offset : offset + size])
+
     def getvalue(self) -> bytes:
         """What was kept, with a last line that says so when something was dropped."""
         if not self.is_truncated:
             return bytes(self._data)
         return bytes(self._data) + b"\n[log truncated: %d bytes dropped]\n" % self.dropped_bytes
+
+
+def write_log(invocation: Invocation, log: LogBuffer, data: bytes) -> None:
+    """Add to a call's log, and tell who follows the call."""
+    log.append(data)
+    if invocation.watcher is not None:
+        invocation.watcher()
 
 
 def share_out(data: bytes, calls: Sequence[Invocation], log_of: Callable[[Invocation], LogBuffer]) -> None:
@@ -57,4 +68,4 @@ def share_out(data: bytes, calls: Sequence[Invocation], log_of: Callable[[Invoca
     for line in data.splitlines(keepends=True):
         named = {by_id[match] for match in _CALL_ID.findall(line) if match in by_id}
         for call in named or calls:
-            log_of(call).append(line)
+            write_log(call, log_of(call), line)

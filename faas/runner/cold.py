@@ -116,6 +116,8 @@ class ColdRun:
         invocation.running_since = monotonic()
         if invocation.function.timeout_s:
             invocation.deadline = invocation.running_since + invocation.function.timeout_s
+        if invocation.watcher is not None:
+            invocation.watcher()
         ended = await call.run(container, stdio)
         invocation.exit_code = ended.exit_code
         invocation.usage = await container.usage()

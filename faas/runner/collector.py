@@ -32,7 +32,8 @@ class Collector:
     def start(self, invocation: Invocation, status: int, headers: Headers, content_length: int | None) -> None:
         """The answer's head; the route's own headers are over the function's."""
         self._status = status
-        self._headers = invocation.function.add_headers(headers)
+        own = [header for header in headers if header[0] != b"faas-error"]  # the platform's word, and nobody else's
+        self._headers = invocation.function.add_headers(own)
 
     def write(self, data: bytes) -> None:
         """Keep what still fits."""

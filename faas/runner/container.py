@@ -17,7 +17,7 @@ import enum
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from faas.runner.call_log import LogBuffer, share_out
+from faas.runner.call_log import LogBuffer, share_out, write_log
 from faas.runner.executors.base import Pausable
 from faas.runner.invocation import Invocation, LaunchTimings
 from faas.runner.slot import Slot
@@ -252,7 +252,7 @@ class HotContainer:
             for loan in {loan.borrower: loan for loan in self.loans}.values():
                 loan.output_received(data)
         elif isinstance(last, Invocation):
-            self._log_of(last).append(data)
+            write_log(last, self._log_of(last), data)
         else:
             last.output_received(data)
         if logger.isEnabledFor(logging.DEBUG):

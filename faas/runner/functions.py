@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from faas.counters import RouteMetrics
     from faas.models import App, PullPolicy, Route
+    from faas.retry_policy import RetryPolicy
     from faas.wire.headers import Headers
 
 __all__ = ["Function", "FunctionTable", "RouteCounters", "compile_function"]
@@ -58,6 +59,8 @@ class Function:
     min_warm: int
     freeze_s: float
     """0: never."""
+    retries: RetryPolicy | None
+    """When its failed async calls run again."""
     config: Mapping[str, str]
     """The app's configuration, then the route's over it."""
     response_headers: tuple[tuple[bytes, bytes], ...]
@@ -110,6 +113,7 @@ def compile_function(app: App, route: Route, counters: RouteCounters) -> Functio
         concurrency=route.concurrency if route.format is FormatName.HTTP_STREAM else 1,
         min_warm=route.min_warm,
         freeze_s=route.freeze_ms / 1000,
+        retries=route.retries,
         config=config,
         response_headers=tuple(
             (name.lower().encode("latin-1"), values[0].encode("latin-1"))

@@ -15,7 +15,7 @@ from faas.clock import monotonic
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from faas.errors import FaasError
     from faas.models import Usage
@@ -160,6 +160,7 @@ class Invocation:
         "stream",
         "url",
         "usage",
+        "watcher",
     )
 
     def __init__(
@@ -212,6 +213,8 @@ class Invocation:
         """Why the call is being ended from outside: set once, then its container is killed."""
         self.runner: CallRunner | None = None
         """What runs it, while it runs."""
+        self.watcher: Callable[[], None] | None = None
+        """Hears that it runs, and that its log grew; None while nobody follows it."""
         # How it ended.
         self.status = 0
         self.response_headers: Headers = _NO_HEADERS

@@ -96,6 +96,8 @@ class Slot(Generic[Host_co]):
         timeout_s = invocation.function.timeout_s
         if timeout_s:
             invocation.deadline = now + timeout_s
+        if invocation.watcher is not None:
+            invocation.watcher()
         channel.begin(invocation, self)
         if invocation.stream is not None:
             self._owner.body_streams(self, invocation)

@@ -11,7 +11,7 @@ from faas.models import Attempt, Reason, Usage
 from faas.store.tables import call_attempts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection, Row
@@ -25,6 +25,9 @@ _START = call_attempts.insert()
 _END = update(call_attempts).where(
     call_attempts.c.call_id == bindparam("the_call"), call_attempts.c.number == bindparam("the_number")
 )
+_CLOSE = update(call_attempts).where(
+    call_attempts.c.call_id == bindparam("the_call"), call_attempts.c.completed_at.is_(None)
+)
 
 
 def attempts_of(connection: Connection, call_ids: Collection[str]) -> dict[str, tuple[Attempt, ...]]:
@@ -37,24 +40,29 @@ def attempts_of(connection: Connection, call_ids: Collection[str]) -> dict[str, 
     return {call_id: tuple(attempts) for call_id, attempts in found.items()}
 
 
-def start(connection: Connection, call_id: str, attempt: Attempt) -> None:
-    """Add an attempt that begins."""
-    connection.execute(_START, _values(call_id, attempt))
+def start(connection: Connection, attempts: Mapping[str, Attempt]) -> None:
+    """Add attempts that begin, by the id of their call."""
+    if attempts:
+        connection.execute(_START, [_values(call_id, attempt) for call_id, attempt in attempts.items()])
 
 
-def end(connection: Connection, call_id: str, attempt: Attempt) -> None:
-    """Write all that is known of an attempt over what was known when it began."""
-    values = _values(call_id, attempt)
-    connection.execute(_END, {"the_call": values.pop("call_id"), "the_number": values.pop("number"), **values})
+def end(connection: Connection, attempts: Iterable[tuple[str, Attempt]]) -> None:
+    """Write all that is known of attempts over what was known when they began."""
+    rows = [_values(call_id, attempt) for call_id, attempt in attempts]
+    for row in rows:
+        row["the_call"], row["the_number"] = row.pop("call_id"), row.pop("number")
+    if rows:
+        connection.execute(_END, rows)
 
 
-def close_open(connection: Connection, call_id: str, *, at: datetime, error: str) -> None:
-    """End an attempt of which nobody will hear any more."""
-    connection.execute(
-        update(call_attempts)
-        .where(call_attempts.c.call_id == call_id, call_attempts.c.completed_at.is_(None))
-        .values(completed_at=at, reason=Reason.KILLED.value, error=error)
-    )
+def close_open(connection: Connection, ended_at: Mapping[str, datetime], *, error: str) -> None:
+    """End the attempts of these calls of which nobody will hear any more, at the instant given for each."""
+    rows = [
+        {"the_call": call_id, "completed_at": at, "reason": Reason.KILLED.value, "error": error}
+        for call_id, at in ended_at.items()
+    ]
+    if rows:
+        connection.execute(_CLOSE, rows)
 
 
 def keep(database: Database, connection: Connection, attempts: Iterable[tuple[str, Attempt]]) -> None:

@@ -1,4 +1,4 @@
-"""The big parts of a call, a table each: request, result, log. Written once, read one at a time."""
+"""The big parts of a call, a table each: request, result, logs. Written once, read one at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select
 
 from faas.models import CallLog, CallRequest, CallResult
-from faas.store.tables import call_logs, call_requests, call_results
+from faas.store.tables import attempt_logs, call_requests, call_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from faas.store.database import Database
 
-__all__ = ["keep_logs", "keep_results", "log_of", "replace_log", "request_of", "request_row", "result_of"]
+__all__ = [
+    "keep_logs",
+    "keep_results",
+    "logs_of",
+    "replace_log",
+    "request_of",
+    "request_row",
+    "requests_of",
+    "result_of",
+]
 
 
 _ADD_REQUEST = call_requests.insert()
@@ -44,25 +53,37 @@ def keep_results(database: Database, connection: Connection, results: Sequence[t
         connection.execute(database.insert_new(call_results), rows)
 
 
-def keep_logs(database: Database, connection: Connection, logs: Sequence[tuple[str, CallLog]]) -> None:
-    """Add logs; the first one of a call stays."""
+def keep_logs(database: Database, connection: Connection, logs: Sequence[tuple[str, int, CallLog]]) -> None:
+    """Add logs, each with its call and the number of its attempt; the first one of an attempt stays."""
     if logs:
-        rows = [{"call_id": call_id, "data": log.data, "is_truncated": log.is_truncated} for call_id, log in logs]
-        connection.execute(database.insert_new(call_logs), rows)
+        connection.execute(database.insert_new(attempt_logs), [_log_row(*log) for log in logs])
 
 
-def replace_log(connection: Connection, call_id: str, log: CallLog) -> None:
-    """Put a longer log in the place of the first one."""
-    connection.execute(delete(call_logs).where(call_logs.c.call_id == call_id))
-    connection.execute(call_logs.insert(), {"call_id": call_id, "data": log.data, "is_truncated": log.is_truncated})
+def replace_log(connection: Connection, call_id: str, number: int, log: CallLog) -> None:
+    """Put a longer log of an attempt in the place of the first one."""
+    is_it = (attempt_logs.c.call_id == call_id) & (attempt_logs.c.number == number)
+    connection.execute(delete(attempt_logs).where(is_it))
+    connection.execute(attempt_logs.insert(), _log_row(call_id, number, log))
+
+
+def _log_row(call_id: str, number: int, log: CallLog) -> dict[str, object]:
+    return {"call_id": call_id, "number": number, "data": log.data, "is_truncated": log.is_truncated}
 
 
 def request_of(connection: Connection, call_id: str) -> CallRequest | None:
     """What the caller sent; None for calls whose request was not kept."""
-    row = connection.execute(select(call_requests).where(call_requests.c.call_id == call_id)).first()
-    if row is None:
-        return None
-    return CallRequest(method=row.method, url=row.url, headers=row.headers, body=row.body)
+    return requests_of(connection, [call_id]).get(call_id)
+
+
+def requests_of(connection: Connection, call_ids: Sequence[str]) -> dict[str, CallRequest]:
+    """What the callers sent, by the id of the call; without those that were not kept."""
+    if not call_ids:
+        return {}
+    statement = select(call_requests).where(call_requests.c.call_id.in_(call_ids))
+    return {
+        row.call_id: CallRequest(method=row.method, url=row.url, headers=row.headers, body=row.body)
+        for row in connection.execute(statement)
+    }
 
 
 def result_of(connection: Connection, call_id: str) -> CallResult | None:
@@ -73,7 +94,7 @@ def result_of(connection: Connection, call_id: str) -> CallResult | None:
     return CallResult(status_code=row.status_code, headers=row.headers, body=row.body, is_truncated=row.is_truncated)
 
 
-def log_of(connection: Connection, call_id: str) -> CallLog | None:
-    """What the containers wrote, once the call has ended and if it was kept."""
-    row = connection.execute(select(call_logs).where(call_logs.c.call_id == call_id)).first()
-    return None if row is None else CallLog(data=row.data, is_truncated=row.is_truncated)
+def logs_of(connection: Connection, call_id: str) -> dict[int, CallLog]:
+    """What the containers of attempts that have ended wrote, by attempt; those that wrote nothing are not in it."""
+    statement = select(attempt_logs).where(attempt_logs.c.call_id == call_id).order_by(attempt_logs.c.number)
+    return {row.number: CallLog(data=row.data, is_truncated=row.is_truncated) for row in connection.execute(statement)}

@@ -33,11 +33,16 @@ def call_of(row: Row[Any], attempts: tuple[Attempt, ...] = ()) -> Call:
         reason=Reason(row.reason) if row.reason else None,
         error=row.error,
         attempt=row.attempt,
+        retries=row.retries,
         attempts=attempts,
         priority=row.priority,
         not_before=row.not_before,
+        expires_at=row.expires_at,
         retry_of=row.retry_of,
         retried_by=row.retried_by,
+        is_dead_letter=row.is_dead_letter,
+        cancel_requested_at=row.cancel_requested_at,
+        schedule=row.schedule,
         result=result,
     )
 
@@ -56,10 +61,15 @@ def values_of(call: Call) -> dict[str, object]:
         "reason": call.reason.value if call.reason else None,
         "error": call.error,
         "attempt": call.attempt,
+        "retries": call.retries,
         "priority": call.priority,
         "not_before": call.not_before,
+        "expires_at": call.expires_at,
         "retry_of": call.retry_of,
         "retried_by": call.retried_by,
+        "is_dead_letter": call.is_dead_letter,
+        "cancel_requested_at": call.cancel_requested_at,
+        "schedule": call.schedule,
         **result_values(call.result),
     }
 

@@ -4,64 +4,49 @@ Every change of a status is one conditional statement, so that two who want diff
 
     insert -> delayed | queued -begin_attempt-> running -finish-> success | error | cancelled
                      |    ^                     |   |
-                     |    +------- requeue -----+   +- begin_attempt (its node is lost): running, attempt + 1
-                     +- cancel_waiting -> cancelled
+                     |    +- requeue, put_back -+   +- begin_attempt (its node is lost): running, attempt + 1
+                     +- end_waiting -> cancelled
+                     +- ExpiringCalls.end -> error
 
-`finish` and `requeue` name the attempt they speak for; of an attempt that is not the latest they change nothing.
+`put_back` is in `retrying`, `end_waiting` in `cancelling`. Who ends an attempt (`finish`, `requeue`, `put_back`) names
+it; for one that is not the latest nothing changes.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, literal, select, text, update
+from sqlalchemy import delete, func, select, text
 
 from faas.clock import utc_now
-from faas.errors import CallCancelledError, InvalidRequestError
-from faas.models import Attempt, Call, CallStatus, Reason
+from faas.models import CallFilter, CallStatus
 from faas.store import attempts as attempt_rows
 from faas.store import bodies
-from faas.store.call_rows import call_of, result_values, values_of
-from faas.store.columns import UtcDateTime
+from faas.store.call_pages import page_of, position_of
+from faas.store.call_rows import call_of, values_of
+from faas.store.runs import OF_ATTEMPT, Beginning, Ending, begin_many, fence, finish_many
 from faas.store.tables import IS_FINAL, IS_UNFINISHED, calls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Select
+    from sqlalchemy import Connection
 
-    from faas.models import CallLog, CallRequest, CallResult
-    from faas.store.database import Database
+    from faas.models import Attempt, Call, CallLog, CallRequest, CallResult
+    from faas.store.database import Database, Rows
+    from faas.store.runs import Begun
 
 __all__ = ["CallRecords", "UnfinishedCall"]
 
 WAITING = (CallStatus.DELAYED.value, CallStatus.QUEUED.value)
 DEFAULT_PAGE = 30
-LOST = "lost"
 SHUT_DOWN = "the node shut down"
 
 # Built once: making a statement takes SQLAlchemy longer than SQLite takes to run it.
 _ADD = calls.insert()
-_BEGIN = (
-    update(calls)
-    .where(calls.c.id == bindparam("the_id"), text(IS_UNFINISHED))
-    .values(
-        status=CallStatus.RUNNING.value,
-        attempt=calls.c.attempt + 1,
-        started_at=func.coalesce(calls.c.started_at, bindparam("the_start", type_=UtcDateTime)),
-    )
-    .returning(calls)
-)
-# The fence: changes a call only while this attempt of it is the one that runs.
-_OF_ATTEMPT = update(calls).where(
-    calls.c.id == bindparam("the_id"),
-    calls.c.status == literal(CallStatus.RUNNING.value),
-    calls.c.attempt == bindparam("the_attempt"),
-)
 
 
 class UnfinishedCall(NamedTuple):
@@ -73,99 +58,53 @@ class UnfinishedCall(NamedTuple):
     app_name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Filter:
-    app_name: str
-    status: CallStatus | None
-    path: str | None
-    since: datetime | None
-    until: datetime | None
-    before_id: str | None
-
-    def apply(self, statement: Select[Any]) -> Select[Any]:
-        conditions: list[ColumnElement[bool]] = [calls.c.app_name == self.app_name]
-        if self.status is not None:
-            conditions.append(calls.c.status == self.status.value)
-        if self.path is not None:
-            conditions.append(calls.c.path == self.path)
-        if self.since is not None:
-            conditions.append(calls.c.created_at >= self.since)
-        if self.until is not None:
-            conditions.append(calls.c.created_at <= self.until)
-        if self.before_id is not None:
-            conditions.append(calls.c.id < self.before_id)
-        return statement.where(*conditions)
-
-
 class CallRecords:
     """Records of calls with their requests, results, logs and attempts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._begin = database.batched(begin_many, name="begin")
+        self._finish = database.batched(partial(finish_many, database), name="finish")
 
     # --- a call's life
 
-    async def insert(self, call: Call, request: CallRequest) -> None:
-        """Accept a call: when this returns, it is on disk."""
-
-        await self._database.add([(_ADD, values_of(call)), bodies.request_row(call.id, request)])
+    async def insert(self, call: Call, request: CallRequest, *, also: Rows = ()) -> None:
+        """Accept a call: when this returns, it is on disk with whatever else is to be there."""
+        await self._database.add([(_ADD, values_of(call)), bodies.request_row(call.id, request), *also])
 
     async def delete_unaccepted(self, call_id: str) -> None:
         """Take back an `insert` whose dispatch failed; a call that somebody began stays."""
         statement = delete(calls).where(calls.c.id == call_id, calls.c.status.in_(WAITING), calls.c.attempt == 0)
         await self._database.write(lambda connection: connection.execute(statement).rowcount)
 
-    async def begin_attempt(self, call_id: str, *, node: str, started_at: datetime) -> Call | None:
-        """Start the next attempt, also over one whose node is lost; None when the call has ended or is gone.
+    async def begin(self, call_id: str, *, node: str, started_at: datetime) -> Begun | None:
+        """Start the next attempt, also over one whose node is lost; None when the call has ended, expired or is gone.
 
-        The call's own `started_at` stays that of its first attempt.
+        The call's own `started_at` stays that of its first attempt; concurrent callers share a transaction.
         """
+        return await self._begin(Beginning(call_id=call_id, node=node, started_at=started_at))
 
-        def work(connection: Connection) -> Call | None:
-            row = connection.execute(_BEGIN, {"the_id": call_id, "the_start": started_at}).first()
-            if row is None:
-                return None
-            if row.attempt > 1:
-                attempt_rows.close_open(connection, call_id, at=started_at, error=LOST)
-            attempt = Attempt(number=row.attempt, node=node, started_at=started_at)
-            attempt_rows.start(connection, call_id, attempt)
-            earlier = attempt_rows.attempts_of(connection, [call_id]) if row.attempt > 1 else {call_id: (attempt,)}
-            return call_of(row, earlier[call_id])
-
-        return await self._database.write(work)
+    async def begin_attempt(self, call_id: str, *, node: str, started_at: datetime) -> Call | None:
+        """As `begin`, for who does not need the request."""
+        begun = await self.begin(call_id, node=node, started_at=started_at)
+        return None if begun is None else begun.call
 
     async def finish(self, call: Call, attempt: Attempt, result: CallResult | None, log: CallLog | None) -> bool:
-        """End a call as `call` says (a final status); False and no change when the attempt is not the latest."""
+        """End a call as `call` says (a final status); False and no change when the attempt is not the latest.
+
+        The call leaves the embedded queue with it. Concurrent callers share a transaction.
+        """
         if not call.status.is_final:
             raise ValueError(f"{call.status} is not the end of a call")
-        completed_at = call.completed_at or utc_now()
-        info = result.info if result else call.result
+        call = replace(call, completed_at=call.completed_at or utc_now())
+        return await self._finish(Ending(call=call, attempt=attempt, result=result, log=log))
 
-        def work(connection: Connection) -> bool:
-            values = {
-                **_fence(call.id, attempt.number),
-                "status": call.status.value,
-                "completed_at": completed_at,
-                "reason": call.reason.value if call.reason else None,
-                "error": call.error,
-                **result_values(info),
-            }
-            if connection.execute(_OF_ATTEMPT, values).rowcount != 1:
-                return False
-            ended = replace(attempt, completed_at=attempt.completed_at or completed_at)
-            attempt_rows.end(connection, call.id, ended)
-            bodies.keep_results(self._database, connection, [(call.id, result)] if result else [])
-            bodies.keep_logs(self._database, connection, [(call.id, log)] if log else [])
-            return True
-
-        return await self._database.write(work)
-
-    async def replace_log(self, call_id: str, log: CallLog) -> None:
-        """Keep a longer log of an ended call: its last lines came after its answer. Nothing when the call is gone."""
+    async def replace_log(self, call_id: str, number: int, log: CallLog) -> None:
+        """Keep a longer log of an ended attempt: its last lines came late. Nothing for a call that is gone."""
 
         def work(connection: Connection) -> None:
             if connection.execute(select(calls.c.id).where(calls.c.id == call_id)).first() is not None:
-                bodies.replace_log(connection, call_id, log)
+                bodies.replace_log(connection, call_id, number, log)
 
         await self._database.write(work)
 
@@ -173,27 +112,13 @@ class CallRecords:
         """Give a running call back, because its node shuts down; False when the attempt is not the latest."""
 
         def work(connection: Connection) -> bool:
-            values = {**_fence(call_id, attempt_number), "status": CallStatus.QUEUED.value}
-            if connection.execute(_OF_ATTEMPT, values).rowcount != 1:
+            values = {**fence(call_id, attempt_number), "status": CallStatus.QUEUED.value}
+            if connection.execute(OF_ATTEMPT, values).rowcount != 1:
                 return False
-            attempt_rows.close_open(connection, call_id, at=utc_now(), error=SHUT_DOWN)
+            attempt_rows.close_open(connection, {call_id: utc_now()}, error=SHUT_DOWN)
             return True
 
         return await self._database.write(work)
-
-    async def cancel_waiting(self, call_id: str, at: datetime) -> bool:
-        """End a call that does not run; False when it does, or has ended, or is gone."""
-        statement = (
-            update(calls)
-            .where(calls.c.id == call_id, calls.c.status.in_(WAITING))
-            .values(
-                status=CallStatus.CANCELLED.value,
-                completed_at=at,
-                reason=Reason.CLIENT_REQUEST.value,
-                error=CallCancelledError().message,
-            )
-        )
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount == 1)
 
     async def record_many(self, records: Sequence[tuple[Call, CallResult | None, CallLog | None]]) -> None:
         """Write calls that have ended already, in one transaction; those that are there stay as they are."""
@@ -207,7 +132,7 @@ class CallRecords:
             tried = [(call.id, attempt) for call, _, _ in records for attempt in call.attempts]
             attempt_rows.keep(database, connection, tried)
             bodies.keep_results(database, connection, [(call.id, result) for call, result, _ in records if result])
-            bodies.keep_logs(database, connection, [(call.id, log) for call, _, log in records if log])
+            bodies.keep_logs(database, connection, [(call.id, call.attempt, log) for call, _, log in records if log])
 
         await self._database.write(work)
 
@@ -233,9 +158,9 @@ class CallRecords:
         """What a sync caller would have got."""
         return await self._database.read(lambda connection: bodies.result_of(connection, call_id))
 
-    async def log(self, call_id: str) -> CallLog | None:
-        """What the containers wrote."""
-        return await self._database.read(lambda connection: bodies.log_of(connection, call_id))
+    async def logs(self, call_id: str) -> dict[int, CallLog]:
+        """What the containers of attempts that have ended wrote, by attempt and in their order."""
+        return await self._database.read(lambda connection: bodies.logs_of(connection, call_id))
 
     async def unfinished(self, *, before: datetime, limit: int, after: str | None = None) -> list[UnfinishedCall]:
         """Calls created before an instant that have not ended, in the order of their ids, those after one id."""
@@ -261,6 +186,16 @@ class CallRecords:
 
         return await self._database.read(work)
 
+    async def page(self, meant: CallFilter, *, cursor: str | None, limit: int) -> tuple[list[Call], str | None]:
+        """A page of the calls that a filter means, newest first, and the cursor of the next (None: this was the last).
+
+        `InvalidRequestError` for a cursor that is none.
+        """
+        before_id = position_of(cursor)
+        return await self._database.read(
+            lambda connection: page_of(connection, meant, before_id=before_id, limit=limit)
+        )
+
     async def list(
         self,
         app_name: str,
@@ -272,23 +207,10 @@ class CallRecords:
         cursor: str | None = None,
         limit: int = DEFAULT_PAGE,
     ) -> tuple[list[Call], str | None]:
-        """A page of an app's calls, newest first, and the cursor of the next page (None: this was the last).
-
-        `since` and `until` are about `created_at`, both included. `InvalidRequestError` for a cursor that is none.
-        """
-        before_id = None if cursor is None else _id_of(cursor)
-        filtered = _Filter(app_name=app_name, status=status, path=path, since=since, until=until, before_id=before_id)
-
-        def work(connection: Connection) -> tuple[list[Call], str | None]:
-            # One more than asked for tells whether there is a next page.
-            statement = filtered.apply(select(calls)).order_by(calls.c.id.desc()).limit(limit + 1)
-            rows = connection.execute(statement).all()
-            page = rows[:limit]
-            tried = attempt_rows.attempts_of(connection, [row.id for row in page])
-            is_more = len(rows) > limit and bool(page)
-            return [call_of(row, tried.get(row.id, ())) for row in page], _cursor_of(page[-1].id) if is_more else None
-
-        return await self._database.read(work)
+        """As `page`; `since` and `until` are about `created_at`, both included."""
+        statuses = () if status is None else (status,)
+        meant = CallFilter(app_name=app_name, statuses=statuses, path=path, since=since, until=until)
+        return await self.page(meant, cursor=cursor, limit=limit)
 
     # --- forgetting
 
@@ -297,18 +219,3 @@ class CallRecords:
         old = select(calls.c.id).where(text(IS_FINAL), calls.c.created_at < before)
         statement = delete(calls).where(calls.c.id.in_(old.order_by(calls.c.created_at).limit(limit)))
         return await self._database.write(lambda connection: connection.execute(statement).rowcount)
-
-
-def _fence(call_id: str, number: int) -> dict[str, object]:
-    return {"the_id": call_id, "the_attempt": number}
-
-
-def _cursor_of(call_id: str) -> str:
-    return base64.urlsafe_b64encode(call_id.encode()).decode().rstrip("=")
-
-
-def _id_of(cursor: str) -> str:
-    try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequestError("`cursor` is not one that a listing returned") from error

@@ -4,7 +4,7 @@ A unit of work is a synchronous function that gets a SQLAlchemy `Connection`. It
 transaction: committed when it returns, rolled back when it raises. A caller that is cancelled stops waiting, its
 transaction does not stop half way, so a connection never goes back dirty.
 
-    PostgreSQL   each work has its connection and its transaction, on asyncpg
+    PostgreSQL   each work has its connection and its transaction, on asyncpg; rows that are only added share one
     SQLite       reads run on aiosqlite; writes one after the other in a thread of their own. Those that come
                  meanwhile share the next commit, hence one fsync
 
@@ -28,6 +28,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.util import greenlet_spawn
 
+from faas.batching import Batcher
 from faas.errors import StoreUnavailableError
 from faas.store.failures import foreign, translated
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["WRITES", "Database"]
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 Rows: TypeAlias = "Sequence[tuple[Insert, dict[str, object]]]"
 """Rows, each with the INSERT that takes it."""
@@ -50,7 +52,7 @@ WRITES = "faas_writes"
 """Execution option of connections that will write."""
 
 MAX_WAITING = 10_000
-"""Works that may wait for SQLite's one writer: some seconds' worth; beyond, the answer is 503."""
+"""Works that may wait for their turn in a group: some seconds' worth; beyond, the answer is 503."""
 
 MAX_GROUP = 64
 """Works that share one commit: past this the fsync is a small part of the time and the first would wait too long."""
@@ -108,12 +110,20 @@ class Database:
     async def add(self, rows: Rows) -> None:
         """Insert rows, all or none; on disk when this returns.
 
-        On SQLite the rows of concurrent callers that name the very same INSERT object go in with one statement.
+        The rows of concurrent callers that name the very same INSERT object go in with one statement.
         """
         await self._put(self._job(None, rows))
 
+    def batched(self, work: Callable[[Connection, Sequence[Item]], Sequence[T]], *, name: str) -> Batcher[Item, T]:
+        """A write that does for many callers at once what each of them wants; `Batcher` says what `work` keeps to."""
+
+        async def flush(items: Sequence[Item]) -> Sequence[T]:
+            return await self.write(lambda connection: work(connection, items))
+
+        return Batcher(flush, self._tasks, name=name)
+
     async def _put(self, job: _Job[T]) -> T:
-        if not self.is_sqlite:
+        if not self.is_sqlite and job.work is not None:
             self._tasks.spawn(self._settle([job], self._transact), name="write")
         elif len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailableError("The database has too many writes waiting; try again")
@@ -161,7 +171,7 @@ class Database:
         try:
             while self._waiting:
                 group = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
-                await self._settle(group, self._transact_in_thread)
+                await self._settle(group, self._transact_in_thread if self.is_sqlite else self._transact)
         finally:
             self._is_draining = False
 

@@ -13,9 +13,15 @@ from sqlalchemy.pool import QueuePool
 from faas.errors import StoreUnavailableError
 from faas.store.apps import Apps
 from faas.store.calls import CallRecords
+from faas.store.cancelling import Cancelling
 from faas.store.database import WRITES, Database
+from faas.store.dead_letters import DeadLetters
+from faas.store.expiry import ExpiringCalls
+from faas.store.idempotency import IdempotencyKeys
 from faas.store.migrate import bring_up_to_date
+from faas.store.retrying import Retrying
 from faas.store.routes import Routes
+from faas.store.schedules import ScheduleRecords
 from faas.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -57,7 +63,13 @@ class Store:
         self.database = database
         self.apps = Apps(database)
         self.routes = Routes(database)
+        self.schedules = ScheduleRecords(database)
         self.calls = CallRecords(database)
+        self.retrying = Retrying(database)
+        self.expiring = ExpiringCalls(database)
+        self.dead_letters = DeadLetters(database)
+        self.cancelling = Cancelling(database)
+        self.idempotency_keys = IdempotencyKeys(database)
 
     async def ping(self) -> None:
         """Return when the database answers; `StoreUnavailableError` when it does not."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sqlalchemy import delete, select, update
 
 from faas.clock import utc_now
-from faas.errors import AppNotFoundError, RouteExistsError, RouteNotFoundError
+from faas.errors import AppNotFoundError, RouteExistsError, RouteHasSchedulesError, RouteNotFoundError
 from faas.models import App, CallType, FormatName, PullPolicy, Route
+from faas.retry_policy import RetryPolicy
 from faas.store.apps import add_app, has_app
-from faas.store.tables import routes
+from faas.store.tables import routes, schedules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from faas.store.database import Database
 
-__all__ = ["Routes"]
+__all__ = ["Routes", "keep_route"]
 
 
 class Routes:
@@ -78,11 +79,14 @@ class Routes:
         return await self._database.write(work)
 
     async def delete(self, app_name: str, path: str) -> None:
-        """Remove it; `AppNotFoundError`, `RouteNotFoundError`. The app stays."""
+        """Remove it; `AppNotFoundError`, `RouteNotFoundError`, `RouteHasSchedulesError`. The app stays."""
+        in_use = select(schedules.c.name).where(schedules.c.app_name == app_name, schedules.c.path == path).limit(1)
 
         def work(connection: Connection) -> None:
-            if connection.execute(delete(routes).where(_is(app_name, path))).rowcount != 1:
-                _raise_missing(connection, app_name)
+            _get(connection, app_name, path, is_locking=True)
+            if connection.execute(in_use).first():
+                raise RouteHasSchedulesError
+            connection.execute(delete(routes).where(_is(app_name, path)))
 
         await self._database.write(work)
 
@@ -92,6 +96,13 @@ class Routes:
             # On PostgreSQL the app that was in the way may be deleted at this very moment: then add it after all.
             if added is not None or has_app(connection, name, is_keeping=True):
                 return added
+
+
+def keep_route(connection: Connection, app_name: str, path: str) -> None:
+    """Have the route stay until the transaction ends; `AppNotFoundError`, `RouteNotFoundError`."""
+    statement = select(routes.c.path).where(_is(app_name, path)).with_for_update(read=True, key_share=True)
+    if connection.execute(statement).first() is None:
+        _raise_missing(connection, app_name)
 
 
 def _is(app_name: str, path: str) -> ColumnElement[bool]:
@@ -127,6 +138,7 @@ def _route(row: Row[Any]) -> Route:
         stream_idle_s=row.stream_idle_s,
         timeout_s=row.timeout_s,
         idle_timeout_s=row.idle_timeout_s,
+        retries=None if row.retries is None else RetryPolicy.from_json(row.retries),
         pull=PullPolicy(row.pull),
         config=row.config,
         headers={name: tuple(values) for name, values in row.headers.items()},
@@ -139,5 +151,6 @@ def _route(row: Row[Any]) -> Route:
 def _values(route: Route) -> dict[str, object]:
     values = {column.name: getattr(route, column.name) for column in routes.columns}
     values["config"] = dict(route.config)
+    values["retries"] = None if route.retries is None else route.retries.to_json()
     values["headers"] = {name: list(lines) for name, lines in route.headers.items()}
     return values

@@ -1,9 +1,10 @@
 """The tables, drawn once for both databases. A new database is made from here, `migrations/` bring an older one to the
 same; a test holds the two together.
 
-apps 1--n routes
+apps 1--n routes 1--n schedules
 calls 1--n call_attempts
-      1--1 call_requests, call_results, call_logs      the big parts, so that listings read small rows
+      1--1 call_requests, call_results                 the big parts, so that listings read small rows
+      1--n attempt_logs                                what each attempt logged; one that logged nothing has none
 queued_calls                                            the embedded queue; knows ids only, hence no foreign key
 """
 
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -27,6 +29,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     event,
+    false,
     text,
 )
 
@@ -36,26 +39,34 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 __all__ = [
+    "IS_DEAD_LETTER",
+    "IS_EXPIRING",
     "IS_FINAL",
+    "IS_TO_CANCEL",
     "IS_UNFINISHED",
     "REVISION",
     "apps",
+    "attempt_logs",
     "call_attempts",
-    "call_logs",
     "call_requests",
     "call_results",
     "calls",
+    "idempotency_keys",
     "metadata",
     "queued_calls",
     "routes",
+    "schedules",
 ]
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that ends in this drawing."""
 
 IS_UNFINISHED = "status IN ('delayed', 'queued', 'running')"
 IS_FINAL = "status IN ('success', 'error', 'cancelled')"
-"""The predicates of two partial indexes; a query has to say them in these words for the index to be used."""
+IS_DEAD_LETTER = "is_dead_letter"
+IS_TO_CANCEL = "cancel_requested_at IS NOT NULL AND completed_at IS NULL"
+IS_EXPIRING = "status IN ('delayed', 'queued') AND attempt = 0 AND expires_at IS NOT NULL"
+"""The predicates of partial indexes; a query has to say them in these words for the index to be used."""
 
 _WHERE = "where"
 
@@ -99,6 +110,8 @@ routes = Table(
     Column("stream_idle_s", BigInteger, nullable=False, server_default="0"),
     Column("timeout_s", BigInteger, nullable=False),
     Column("idle_timeout_s", BigInteger, nullable=False),
+    # When failed async calls run again; null: never.
+    Column("retries", JSON(none_as_null=True)),
     Column("pull", String(16), nullable=False),
     Column("config", JSON, nullable=False),
     Column("headers", JSON, nullable=False),
@@ -125,14 +138,26 @@ calls = Table(
     Column("not_before", UtcDateTime),
     Column("retry_of", CALL_ID),
     Column("retried_by", CALL_ID),
+    # The schedule whose firing it is; only a name, which outlives it.
+    Column("schedule", PlainText),
     Column("result_status_code", Integer),
     Column("result_content_type", PlainText),
     Column("result_size_bytes", BigInteger),
+    # Retries by the route's policy, and what is left when they are exhausted.
+    Column("retries", Integer, nullable=False, server_default="0"),
+    Column("is_dead_letter", Boolean, nullable=False, server_default=false()),
+    # For the node that runs the call, when another one was asked to cancel it.
+    Column("cancel_requested_at", UtcDateTime),
+    # What a caller said of when it may begin.
+    Column("expires_at", UtcDateTime),
     # Ids are ordered by time, so the pages of a listing are ranges of these.
     Index("ix_calls_app_name_id", "app_name", "id"),
     Index("ix_calls_status_app_name_id", "status", "app_name", "id"),
     Index("ix_calls_unfinished", "id", info={_WHERE: IS_UNFINISHED}),
     Index("ix_calls_final", "created_at", info={_WHERE: IS_FINAL}),
+    Index("ix_calls_dead_letters", "app_name", "id", info={_WHERE: IS_DEAD_LETTER}),
+    Index("ix_calls_to_cancel", "id", info={_WHERE: IS_TO_CANCEL}),
+    Index("ix_calls_expiring", "expires_at", info={_WHERE: IS_EXPIRING}),
 )
 
 
@@ -189,12 +214,30 @@ call_results = Table(
     Column("is_truncated", Boolean, nullable=False),
 )
 
-call_logs = Table(
-    "call_logs",
+attempt_logs = Table(
+    "attempt_logs",
     metadata,
     _of_call(),
+    Column("number", Integer, primary_key=True),
     Column("data", LargeBinary, nullable=False),
     Column("is_truncated", Boolean, nullable=False),
+)
+
+# Which call a request's `Idempotency-Key` stands for. No foreign key: it is claimed before its call has a record, and
+# outlives that.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("app_name", PlainText, primary_key=True),
+    Column("path", PlainText, primary_key=True),
+    Column("key", PlainText, primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("call_id", CALL_ID, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    # Until when the claim stands without being renewed; empty once the call is accepted, or has ended.
+    Column("held_until", UtcDateTime),
+    UniqueConstraint("call_id"),
+    Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
 queued_calls = Table(
@@ -205,6 +248,7 @@ queued_calls = Table(
     Column("call_id", CALL_ID, nullable=False),
     # The priority, turned round so that one index has both in the order of turns: 0 is first.
     Column("rank", Integer, nullable=False),
+    # Whose turns it uses: its app.
     Column("fairness_key", PlainText, nullable=False),
     # From when on it can be leased, in seconds since the epoch: when it is due, or when its lease runs out. By the
     # clock of PostgreSQL, which all nodes share; by this machine's on SQLite.
@@ -212,6 +256,41 @@ queued_calls = Table(
     # Both empty while nobody holds it.
     Column("owner", PlainText, nullable=False),
     Column("token", PlainText, nullable=False),
+    # Its place in the round of apps, while it is in line: faas/queue/sql_line.py.
+    Column("turn", BigInteger),
     UniqueConstraint("call_id"),
-    Index("ix_queued_calls_rank_place", "rank", "place"),
+    Index("ix_queued_calls_line", "rank", "turn", "place", info={_WHERE: "turn IS NOT NULL"}),
+    Index("ix_queued_calls_turns", "rank", "fairness_key", "turn", info={_WHERE: "turn IS NOT NULL"}),
+    Index("ix_queued_calls_not_in_line", "available_at", "place", info={_WHERE: "turn IS NULL"}),
+)
+event.listen(queued_calls, "before_create", _make_indexes_partial)
+
+# Routes that are called by the clock.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("app_name", PlainText, primary_key=True),
+    Column("name", PlainText, primary_key=True),
+    Column("path", PlainText, nullable=False),
+    # One of the two says when: an expression, or seconds; the other is empty or 0.
+    Column("cron", PlainText, nullable=False),
+    Column("interval_s", BigInteger, nullable=False),
+    Column("timezone", PlainText, nullable=False),
+    Column("method", PlainText, nullable=False),
+    Column("headers", HeaderPairs, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("missed", String(16), nullable=False),
+    Column("overlap", String(16), nullable=False),
+    # Who moves it on makes the firing: the claim, for which all nodes compete.
+    Column("next_at", UtcDateTime),
+    Column("last_at", UtcDateTime),
+    # A call's record goes before its schedule does, hence no foreign key.
+    Column("last_call_id", CALL_ID),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["app_name", "path"], ["routes.app_name", "routes.path"]),
+    Index("ix_schedules_next_at", "next_at"),
+    Index("ix_schedules_app_name_path", "app_name", "path"),
 )

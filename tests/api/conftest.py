@@ -15,8 +15,9 @@ from faas.api.app import build_app
 from faas.catalog import Catalog, Limits
 from faas.metrics import Metrics
 from faas.runner import keeper as keeper_module
+from faas.schedules.schedules import Schedules
 from faas.store.engine import Store, open_store
-from tests.api.fakes import FakeCalls, SilentListener, resolve_image
+from tests.api.fakes import FakeCalls, FakeDeadLetters, FakeFollowing, SilentListener, resolve_image
 from tests.api.front import MIB, PROGRAMS, running_front
 from tests.support.programs import http_stream
 from tests.support.rig import running_rig
@@ -62,10 +63,37 @@ def calls() -> FakeCalls:
 
 
 @pytest.fixture
-def app(catalog: Catalog, calls: FakeCalls, store: Store) -> FastAPI:
+def following() -> FakeFollowing:
+    return FakeFollowing()
+
+
+@pytest.fixture
+def dead_letters() -> FakeDeadLetters:
+    return FakeDeadLetters()
+
+
+@pytest.fixture
+def schedules(store: Store) -> Schedules:
+    return Schedules(store.schedules, wake=lambda: None)
+
+
+@pytest.fixture
+def app(
+    catalog: Catalog,
+    calls: FakeCalls,
+    dead_letters: FakeDeadLetters,
+    following: FakeFollowing,
+    schedules: Schedules,
+    store: Store,
+) -> FastAPI:
     return build_app(
         catalog=catalog,
-        calls_of_node=calls,
+        lookup=calls,
+        control=calls,
+        dead_letters=dead_letters,
+        following=following,
+        schedules=schedules,
+        outside=calls,
         render_metrics=Metrics().render,
         readiness={"store": store.ping},
     )

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from faas.calls.events import Watch
 from faas.errors import CallNotFinishedError, CallNotFoundError, ImageNotAvailableError, InvalidRequestError
-from faas.models import App, Call, CallLog, CallRequest, CallResult, CallStatus, CallType, PullPolicy, Reason, Route
+from faas.models import (
+    App,
+    Bulk,
+    Call,
+    CallFilter,
+    CallLog,
+    CallRequest,
+    CallResult,
+    CallStatus,
+    CallType,
+    PullPolicy,
+    Reason,
+    Route,
+)
 from faas.runner.executors.base import Image
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
     from faas.api.services import Stats
+    from faas.calls.following import Told
+    from faas.calls.history import Position
 
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 
@@ -59,6 +78,32 @@ def make_call(call_id: str, **fields: Any) -> Call:
 
 
 @dataclass
+class FakeDeadLetters:
+    """Dead letters of its own; notes what it was asked."""
+
+    calls: dict[str, Call] = field(default_factory=dict)
+    failure: Exception | None = None
+    asked: tuple[str, CallFilter, int, str | None] | None = None
+
+    async def retry(self, call_id: str) -> Call:
+        if self.failure is not None:
+            raise self.failure
+        return make_call("new", retry_of=call_id)
+
+    async def list_calls(self, meant: CallFilter, *, limit: int, cursor: str | None) -> tuple[list[Call], str | None]:
+        self.asked = ("list", meant, limit, cursor)
+        return list(self.calls.values()), None
+
+    async def redrive(self, meant: CallFilter, *, limit: int, cursor: str | None) -> Bulk:
+        self.asked = ("redrive", meant, limit, cursor)
+        return Bulk(count=3, skipped=1, next_cursor="next")
+
+    async def purge(self, meant: CallFilter, *, limit: int, cursor: str | None) -> Bulk:
+        self.asked = ("purge", meant, limit, cursor)
+        return Bulk(count=4, skipped=0, next_cursor=None)
+
+
+@dataclass
 class FakeCalls:
     """Calls in dictionaries; notes what it was asked."""
 
@@ -68,8 +113,10 @@ class FakeCalls:
     tasks: list[tuple[Call, Route, CallRequest]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     waited_s: float | None = None
+    attempt_asked: int | None = None
     listed: dict[str, Any] = field(default_factory=dict)
     failure: Exception | None = None
+    bulk_asked: tuple[str, CallFilter, int, str | None] | None = None
 
     def _find(self, call_id: str) -> Call:
         if self.failure is not None:
@@ -88,8 +135,9 @@ class FakeCalls:
             raise CallNotFinishedError("The call has not ended yet")
         return self.results[call_id]
 
-    async def log(self, call_id: str) -> CallLog:
+    async def log(self, call_id: str, *, attempt: int | None = None) -> CallLog:
         self._find(call_id)
+        self.attempt_asked = attempt
         return self.logs.get(call_id, CallLog(data=b""))
 
     async def cancel(self, call_id: str) -> Call:
@@ -98,6 +146,10 @@ class FakeCalls:
             call = call.ended(CallStatus.CANCELLED, completed_at=CREATED_AT, reason=Reason.CLIENT_REQUEST)
             self.calls[call_id] = call
         return call
+
+    async def cancel_many(self, meant: CallFilter, *, limit: int, cursor: str | None) -> Bulk:
+        self.bulk_asked = ("cancel", meant, limit, cursor)
+        return Bulk(count=2, skipped=1, next_cursor="next")
 
     async def list_calls(self, app_name: str, *, cursor: str | None, **filters: Any) -> tuple[list[Call], str | None]:
         if cursor == "garbage":
@@ -108,10 +160,44 @@ class FakeCalls:
     async def stats(self) -> Stats:
         return Counts()
 
-    async def lease_task(self) -> tuple[Call, Route, CallRequest] | None:
+    async def lease(self) -> tuple[Call, Route, CallRequest] | None:
         if self.failure is not None:
             raise self.failure
         return self.tasks.pop(0) if self.tasks else None
 
-    async def finish_task(self, call_id: str) -> None:
+    async def finish(self, call_id: str) -> None:
         self.finished.append(self._find(call_id).id)
+
+
+@dataclass
+class FakeFollowing:
+    """Streams of what a test wants told."""
+
+    told: list[list[Told]] = field(default_factory=list)
+    log: list[bytes] = field(default_factory=list)
+    watch_: Watch = field(default_factory=Watch)
+    after: Position | None = None
+    failure: Exception | None = None
+    closed: int = 0
+    """How many streams have ended, or were left."""
+
+    async def follow(self, call_id: str, after: Position) -> AsyncGenerator[list[Told], None]:
+        self.after = after
+        try:
+            for batch in self.told:
+                yield batch
+            if self.failure is not None:
+                raise self.failure
+        finally:
+            self.closed += 1
+
+    async def follow_log(self, call_id: str) -> AsyncGenerator[bytes, None]:
+        for lines in self.log:
+            yield lines
+
+    @contextmanager
+    def watch(self, app_name: str) -> Iterator[Watch]:
+        try:
+            yield self.watch_
+        finally:
+            self.closed += 1

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from faas.api.admission import Admission
 from faas.api.dataplane import DataPlane
+from faas.ids import new_id
 from faas.metrics import Metrics
-from faas.models import App, FormatName
+from faas.models import App, CallStatus, FormatName
 from faas.runner.functions import FunctionTable
 from faas.runner.invocation import State
 from faas.tasks import TaskSet
@@ -25,7 +27,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from faas.models import CallRequest
+    from faas.models import Call, CallRequest, CallResult
     from faas.runner.functions import Function
     from tests.support.inprocess import Program
     from tests.support.rig import Rig
@@ -112,6 +114,36 @@ class Client:
 
 
 @dataclass
+class Ends:
+    """The ends of submitted calls, told by the test."""
+
+    calls: dict[str, Call] = field(default_factory=dict)
+    results: dict[str, CallResult] = field(default_factory=dict)
+    waits_s: list[float] = field(default_factory=list)
+    is_waited_for: bool = False
+    has_news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def get(self, call_id: str, *, wait_s: float = 0) -> Call:
+        self.waits_s.append(wait_s)
+        self.is_waited_for = True
+        try:
+            await self.has_news.wait()
+        finally:
+            self.is_waited_for = False
+        return self.calls[call_id]
+
+    async def result(self, call_id: str) -> CallResult:
+        return self.results[call_id]
+
+    def end(self, result: CallResult) -> None:
+        """End the one call there is."""
+        ((call_id, call),) = self.calls.items()
+        self.calls[call_id] = call.ended(CallStatus.SUCCESS, completed_at=call.created_at)
+        self.results[call_id] = result
+        self.has_news.set()
+
+
+@dataclass
 class Front:
     """A data plane behind a real socket."""
 
@@ -119,7 +151,10 @@ class Front:
     plane: DataPlane
     table: FunctionTable
     port: int
+    ends: Ends
     submitted: list[CallRequest] = field(default_factory=list)
+    options: list[dict[str, Any]] = field(default_factory=list)
+    """What was said of each of the submitted."""
     submit_error: Exception | None = None
     asgi_may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -205,16 +240,22 @@ LIMITS = {
 
 
 @asynccontextmanager
-async def running_front(rig: Rig, programs: dict[str, Program], limits: dict[str, Any]) -> AsyncIterator[Front]:
+async def running_front(
+    rig: Rig, programs: dict[str, Program], limits: dict[str, Any], *, ends: Any = None, once: Any = None
+) -> AsyncIterator[Front]:
+    """`once` is what requests with an `Idempotency-Key` need."""
     table = FunctionTable(Metrics())
     table.app_changed(App(name="demo"))
 
-    async def submit(function: Function, request: CallRequest) -> Any:
+    async def submit(function: Function, request: CallRequest, **options: Any) -> Any:
         await asyncio.sleep(0)
         if front.submit_error is not None:
             raise front.submit_error
         front.submitted.append(request)
-        return a_call()
+        front.options.append(options)
+        call = a_call(id=options["call_id"] or new_id())
+        front.ends.calls[call.id] = call
+        return call
 
     async def asgi(scope: Any, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
@@ -225,14 +266,16 @@ async def running_front(rig: Rig, programs: dict[str, Program], limits: dict[str
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
 
-    plane = DataPlane(table, rig.agent, submit, **{**LIMITS, **limits})
+    ends = ends or Ends()
+    admission = Admission(submit, ends, once, max_result_bytes=1000)
+    plane = DataPlane(table, rig.agent, admission.admit, **{**LIMITS, **limits})
     config = uvicorn.Config(asgi, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     state = ServerState()
     state.default_headers = [(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")]
     server = await asyncio.get_running_loop().create_server(
         lambda: plane.protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
-    front = Front(rig, plane, table, server.sockets[0].getsockname()[1])
+    front = Front(rig, plane, table, server.sockets[0].getsockname()[1], ends)
     for image in programs:
         front.deploy(image)
     async with TaskSet("front") as tasks:

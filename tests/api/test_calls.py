@@ -9,7 +9,7 @@ import pytest
 
 from faas import ids
 from faas.errors import CallExpiredError, StoreUnavailableError
-from faas.models import Attempt, CallLog, CallResult, CallStatus, CallType, Reason, Usage
+from faas.models import Attempt, CallFilter, CallLog, CallResult, CallStatus, CallType, Reason, Usage
 from tests.api.fakes import CREATED_AT, FakeCalls, make_call
 
 if TYPE_CHECKING:
@@ -47,9 +47,15 @@ async def test_a_fresh_call_is_shown_with_every_field(client: httpx.AsyncClient)
             "created_at": "2026-01-02T03:04:05.678000Z",
             "started_at": None,
             "completed_at": None,
+            "priority": 0,
+            "not_before": None,
+            "expires_at": None,
             "attempts": [],
             "retry_of": None,
             "retried_by": None,
+            "retries": 0,
+            "is_dead_letter": False,
+            "schedule": None,
             "result": None,
             "usage": None,
         },
@@ -309,3 +315,39 @@ async def test_the_calls_of_an_unknown_app_are_404(client: httpx.AsyncClient) ->
     response = await client.get("/v1/apps/nobody/calls")
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "app_not_found"
+
+
+# --- many calls
+
+
+@pytest.mark.usefixtures("_demo")
+async def test_calls_are_cancelled_by_filter_a_bounded_number_at_a_time(
+    client: httpx.AsyncClient, calls: FakeCalls
+) -> None:
+    query = "status=queued&path=hello/&since=2026-01-01T00:00:00Z&limit=5&cursor=c"
+    response = await client.post(f"/v1/apps/demo/calls/cancel?{query}")
+    assert response.status_code == 200
+    assert response.json() == {"message": "Calls cancelled", "count": 2, "skipped": 1, "next_cursor": "next"}
+    meant = CallFilter(
+        app_name="demo", statuses=(CallStatus.QUEUED,), path="/hello", since=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    assert calls.bulk_asked == ("cancel", meant, 5, "c")
+
+
+@pytest.mark.usefixtures("_demo")
+@pytest.mark.parametrize("wrong", ["status=success", "status=lost", "limit=0", "limit=1001", "since=yesterday"])
+async def test_a_cancellation_that_means_nothing_is_400(
+    client: httpx.AsyncClient, calls: FakeCalls, wrong: str
+) -> None:
+    assert (await client.post(f"/v1/apps/demo/calls/cancel?{wrong}")).status_code == 400
+    assert calls.bulk_asked is None
+
+
+async def test_calls_of_an_app_that_is_not_there_are_not_cancelled(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/v1/apps/gone/calls/cancel")).status_code == 404
+
+
+async def test_the_log_of_one_attempt_can_be_asked_for(client: httpx.AsyncClient, calls: FakeCalls) -> None:
+    assert (await client.get(f"/v1/calls/{CALL_ID}/log?attempt=2")).status_code == 200
+    assert calls.attempt_asked == 2
+    assert (await client.get(f"/v1/calls/{CALL_ID}/log?attempt=0")).status_code == 400

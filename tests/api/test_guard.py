@@ -9,18 +9,27 @@ import httpx
 from faas.api.app import build_app
 from faas.auth.route_token import make_token
 from faas.metrics import Metrics
+from tests.api.fakes import FakeDeadLetters, FakeFollowing
 
 if TYPE_CHECKING:
     from faas.catalog import Catalog
+    from faas.schedules.schedules import Schedules
     from tests.api.fakes import FakeCalls
 
 KEY = "service-key"
 
 
-async def test_every_operation_of_v1_and_tasks_wants_a_token_and_says_so(catalog: Catalog, calls: FakeCalls) -> None:
+async def test_every_operation_of_v1_and_tasks_wants_a_token_and_says_so(
+    catalog: Catalog, calls: FakeCalls, schedules: Schedules
+) -> None:
     app = build_app(
         catalog=catalog,
-        calls_of_node=calls,
+        lookup=calls,
+        control=calls,
+        following=FakeFollowing(),
+        dead_letters=FakeDeadLetters(),
+        schedules=schedules,
+        outside=calls,
         render_metrics=Metrics().render,
         readiness={},
         jwt_auth_key=KEY,
@@ -43,9 +52,20 @@ async def test_every_operation_of_v1_and_tasks_wants_a_token_and_says_so(catalog
         assert (await client.get("/v1/apps", headers=headers)).status_code == 200
 
 
-async def test_a_body_is_not_read_for_those_who_may_not_send_one(catalog: Catalog, calls: FakeCalls) -> None:
+async def test_a_body_is_not_read_for_those_who_may_not_send_one(
+    catalog: Catalog, calls: FakeCalls, schedules: Schedules
+) -> None:
     app = build_app(
-        catalog=catalog, calls_of_node=calls, render_metrics=Metrics().render, readiness={}, jwt_auth_key=KEY
+        catalog=catalog,
+        lookup=calls,
+        control=calls,
+        following=FakeFollowing(),
+        dead_letters=FakeDeadLetters(),
+        schedules=schedules,
+        outside=calls,
+        render_metrics=Metrics().render,
+        readiness={},
+        jwt_auth_key=KEY,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://faas") as client:
         response = await client.post("/v1/apps", content=b"x" * 2_000_000)

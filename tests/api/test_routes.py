@@ -56,6 +56,7 @@ async def test_creating_a_route_answers_200_with_its_defaults(client: httpx.Asyn
         "min_warm": 0,
         "freeze_ms": 0,
         "stream_idle_s": 0,
+        "retries": None,
         "pull": "missing",
         "image_digest": "sha256:hello",
         "created_at": route["created_at"],
@@ -89,6 +90,14 @@ async def test_what_is_asked_for_is_kept(client: httpx.AsyncClient) -> None:
         "min_warm": 2,
         "freeze_ms": 500,
         "stream_idle_s": 10,
+        "retries": {
+            "max": 5,
+            "backoff": "fixed",
+            "delay_s": 0.5,
+            "max_delay_s": 60.0,
+            "jitter": 0.0,
+            "on": ["timeout", 502],
+        },
         "timeout": 60,
         "idle_timeout": 90,
         "pull": "never",
@@ -96,6 +105,38 @@ async def test_what_is_asked_for_is_kept(client: httpx.AsyncClient) -> None:
     }
     route = (await create(client, **asked)).json()["route"]
     assert {name: route[name] for name in asked} == asked
+
+
+async def test_retries_have_defaults_and_go_away_with_null(client: httpx.AsyncClient) -> None:
+    retries = (await create(client, retries={"max": 3, "delay_s": 600})).json()["route"]["retries"]
+    assert (retries["backoff"], retries["jitter"]) == ("exponential", 0.5)
+    assert retries["max_delay_s"] == retries["delay_s"] == 600
+    assert {"timeout", "oom", "bad_exit"} < set(retries["on"])
+    assert (await patch(client, memory=64)).json()["route"]["retries"] == retries
+    assert (await patch(client, retries=None)).json()["route"]["retries"] is None
+
+
+@pytest.mark.parametrize(
+    ("retries", "message"),
+    [
+        ({"max": 0}, "retries.max: 0 asked, 1 to 100 are allowed"),
+        ({"max": 101}, "retries.max: 101 asked"),
+        ({}, "retries.max: Field required"),
+        ({"max": 1, "backoff": "linear"}, "retries.backoff: should be 'fixed' or 'exponential'"),
+        ({"max": 1, "delay_s": -1}, "retries.delay_s: -1 asked, 0 to 86400 is allowed"),
+        ({"max": 1, "delay_s": 5, "max_delay_s": 1}, "retries.max_delay_s: 1 is less than delay_s, 5"),
+        ({"max": 1, "jitter": 2}, "retries.jitter: 2 asked, 0 to 1 is allowed"),
+        ({"max": 1, "on": []}, "retries.on: empty"),
+        ({"max": 1, "on": ["client_request"]}, "retries.on: 'client_request' is no error status (400 to 599)"),
+        ({"max": 1, "on": [200]}, "retries.on: 200 is no error status"),
+    ],
+)
+async def test_retries_that_can_not_be_are_400_and_say_why(
+    client: httpx.AsyncClient, retries: dict[str, Any], message: str
+) -> None:
+    response = await create(client, retries=retries)
+    assert response.status_code == 400
+    assert message in response.json()["error"]["message"]
 
 
 async def test_creating_a_route_makes_its_app(client: httpx.AsyncClient) -> None:

@@ -13,11 +13,12 @@ from faas.api import system
 from faas.api.app import build_app
 from faas.errors import ShuttingDownError
 from faas.metrics import Metrics
-from tests.api.fakes import FakeCalls
+from tests.api.fakes import FakeCalls, FakeDeadLetters, FakeFollowing
 
 if TYPE_CHECKING:
     from faas.api.services import ReadinessCheck
     from faas.catalog import Catalog
+    from faas.schedules.schedules import Schedules
 
 
 async def test_the_root_greets_as_ironfunctions_does(client: httpx.AsyncClient) -> None:
@@ -41,15 +42,26 @@ async def test_a_living_process_is_healthy_and_ready(client: httpx.AsyncClient, 
     assert (await client.get("/readyz")).json() == {"status": "ready", "checks": {"store": "ok"}}
 
 
-async def get_ready(catalog: Catalog, readiness: dict[str, ReadinessCheck]) -> httpx.Response:
-    app = build_app(catalog=catalog, calls_of_node=FakeCalls(), render_metrics=Metrics().render, readiness=readiness)
+async def get_ready(catalog: Catalog, schedules: Schedules, readiness: dict[str, ReadinessCheck]) -> httpx.Response:
+    calls = FakeCalls()
+    app = build_app(
+        catalog=catalog,
+        lookup=calls,
+        control=calls,
+        following=FakeFollowing(),
+        dead_letters=FakeDeadLetters(),
+        schedules=schedules,
+        outside=calls,
+        render_metrics=Metrics().render,
+        readiness=readiness,
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://faas") as client:
         assert (await client.get("/healthz")).status_code == 200
         return await client.get("/readyz")
 
 
 async def test_a_node_that_can_not_take_work_says_which_part_and_why(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, schedules: Schedules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def draining() -> None:
         raise ShuttingDownError
@@ -65,7 +77,7 @@ async def test_a_node_that_can_not_take_work_says_which_part_and_why(
 
     monkeypatch.setattr(system, "READINESS_TIMEOUT_S", 0.01)
     checks = {"node": draining, "engine": hanging, "store": telling, "queue": fine}
-    response = await get_ready(catalog, checks)
+    response = await get_ready(catalog, schedules, checks)
     assert response.status_code == 503
     assert response.headers["faas-error"] == "not_ready"
     message = response.json()["error"]["message"]
@@ -145,9 +157,19 @@ async def test_json_is_safe_inside_html_and_ends_in_a_newline(client: httpx.Asyn
     assert response.json()["app"]["config"] == config
 
 
-async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCalls) -> None:
+async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCalls, schedules: Schedules) -> None:
     calls.failure = RuntimeError("postgresql://user:s3cret@host")
-    app = build_app(catalog=catalog, calls_of_node=calls, render_metrics=Metrics().render, readiness={})
+    app = build_app(
+        catalog=catalog,
+        lookup=calls,
+        control=calls,
+        following=FakeFollowing(),
+        dead_letters=FakeDeadLetters(),
+        schedules=schedules,
+        outside=calls,
+        render_metrics=Metrics().render,
+        readiness={},
+    )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://faas") as client:
         response = await client.get("/v1/calls/x")
@@ -178,8 +200,14 @@ EXPECTED_OPERATIONS = {
     "GET /v1/apps/{app_name}/routes", "POST /v1/apps/{app_name}/routes",
     "GET /v1/apps/{app_name}/routes/{path}", "PATCH /v1/apps/{app_name}/routes/{path}",
     "DELETE /v1/apps/{app_name}/routes/{path}",
+    "GET /v1/apps/{app_name}/schedules", "POST /v1/apps/{app_name}/schedules",
+    "GET /v1/apps/{app_name}/schedules/{name}", "PATCH /v1/apps/{app_name}/schedules/{name}",
+    "DELETE /v1/apps/{app_name}/schedules/{name}",
     "GET /v1/apps/{app_name}/calls", "GET /v1/calls/{call_id}", "DELETE /v1/calls/{call_id}",
     "GET /v1/calls/{call_id}/result", "GET /v1/calls/{call_id}/log",
+    "GET /v1/calls/{call_id}/events", "GET /v1/apps/{app_name}/events",
+    "POST /v1/apps/{app_name}/calls/cancel", "POST /v1/calls/{call_id}/retry", "GET /v1/apps/{app_name}/dead-letters",
+    "POST /v1/apps/{app_name}/dead-letters/redrive", "POST /v1/apps/{app_name}/dead-letters/purge",
     "GET /r/{app_name}/{path}", "POST /r/{app_name}/{path}", "PUT /r/{app_name}/{path}",
     "PATCH /r/{app_name}/{path}", "DELETE /r/{app_name}/{path}", "HEAD /r/{app_name}/{path}",
     "OPTIONS /r/{app_name}/{path}",
@@ -211,10 +239,12 @@ async def test_every_operation_has_a_tag_a_summary_an_own_id_and_parameters_of_i
         assert in_path == {part[1:-1] for part in name.split("/") if part.startswith("{")}, name
 
 
-async def test_no_operation_promises_422_and_every_error_is_the_envelope(description: dict[str, Any]) -> None:
+async def test_no_operation_promises_the_frameworks_422_and_every_error_is_the_envelope(
+    description: dict[str, Any],
+) -> None:
     assert "HTTPValidationError" not in description["components"]["schemas"]
     for name, operation in operations(description).items():
-        assert "422" not in operation["responses"], name
+        assert ("422" in operation["responses"]) == ("/r/" in name), name  # there it is ours
         for status, response in operation["responses"].items():
             if status.startswith(("4", "5")):
                 assert "ErrorAnswer" in str(response["content"]["application/json"]["schema"]), (name, status)

@@ -23,6 +23,7 @@ from tests.bench.machine import facts
 from tests.bench.memory import memory
 from tests.bench.plan import LONG, NORMAL, SHORT, Bench
 from tests.bench.profiling import profile
+from tests.bench.queued import queued
 from tests.bench.report import Report, markdown
 from tests.bench.stdio import stdio
 from tests.bench.streams import streams
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "bodies": bodies,
     "streams": streams,
     "stdio": stdio,
+    "queued": queued,
     "cold": cold,
     "memory": memory,
     "profile": profile,

@@ -136,6 +136,23 @@ def test_async_prints_the_calls_id(faas: Faas, server: Server) -> None:
     assert json.loads(faas("call", "shop", "/a", "--data", "x", "--async", "-o", "json").stdout) == {"call_id": "c1"}
 
 
+def test_what_is_said_of_an_async_call_is_sent_and_makes_it_one(faas: Faas, server: Server) -> None:
+    server.on("POST /r/shop/a", Answer(202, b'{"call_id": "c1"}'), Answer(202, b'{"call_id": "c2"}'))
+    said = ("--delay", "1m", "--expires", "2h", "--priority", "0", "--idempotency-key", "k")
+    assert faas("call", "shop", "/a", "--data", "x", *said).stdout == "c1\n"
+    assert faas("call", "shop", "/a", "--data", "x", "--not-before", "2030-01-31T08:00:00Z").stdout == "c2\n"
+    names = ("Prefer", "X-Delay", "X-Expires", "X-Priority", "Idempotency-Key", "X-Not-Before")
+    first, second = ([request.headers.get(name) for name in names] for request in server.received)
+    assert first == ["respond-async", "60", "7200", "0", "k", None]
+    assert second == ["respond-async", None, None, None, None, "2030-01-31T08:00:00Z"]
+
+
+def test_a_key_alone_leaves_a_call_sync(faas: Faas, server: Server) -> None:
+    server.on("POST /r/shop/a", Answer(200, b"hello"))
+    assert faas("call", "shop", "/a", "--data", "x", "--idempotency-key", "k").stdout == "hello"
+    assert server.received[0].headers.get("Prefer") is None
+
+
 def test_async_and_wait_prints_the_result(faas: Faas, server: Server) -> None:
     server.on_json("GET /r/shop/a", {"call_id": "c1"}, 202)
     running = Answer(200, b'{"call": {"id": "c1", "status": "running"}}')

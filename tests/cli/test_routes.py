@@ -6,10 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import jwt
+import pytest
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.cli.conftest import Faas, Server
 
 ROUTE = {"app_name": "shop", "path": "/a", "image": "img", "memory": 128, "type": "sync", "format": "http"}
@@ -27,6 +26,7 @@ def test_create_sends_every_option_under_the_apis_name(faas: Faas, server: Serve
     server.on_json("POST /v1/apps/shop/routes", {"route": ROUTE})
     options = "--memory 256 --cpus 0.5 --type async --format http-stream --timeout 2m --idle-timeout 5 "
     options += "--stream-idle 1m --concurrency 8 --min-warm 2 --freeze-ms 500 "
+    options += "--retries max=5,backoff=fixed,delay_s=0.5,on=timeout+502 "
     options += "--max-concurrency 3 --config A=1 --config B=2 --header X=1 --header X=2 --jwt-key k --pull never"
     assert faas("routes", "create", "shop", "/a", "img", *options.split()).exit_code == 0
     assert server.received[0].json == {
@@ -44,6 +44,7 @@ def test_create_sends_every_option_under_the_apis_name(faas: Faas, server: Serve
             "min_warm": 2,
             "freeze_ms": 500,
             "max_concurrency": 3,
+            "retries": {"max": 5, "backoff": "fixed", "delay_s": 0.5, "on": ["timeout", 502]},
             "config": {"A": "1", "B": "2"},
             "headers": {"X": ["1", "2"]},
             "jwt_key": "k",
@@ -76,6 +77,24 @@ def test_update_lets_containers_be_kept_as_by_default_again(faas: Faas, server: 
     assert faas("routes", "update", "shop", "/a", *options.split()).exit_code == 0
     reset = dict.fromkeys(("concurrency", "min_warm", "freeze_ms", "stream_idle_s"))
     assert server.received[0].json == {"route": reset}
+
+
+def test_retries_are_a_number_or_its_details_and_zero_takes_them_away(faas: Faas, server: Server) -> None:
+    server.on_json("PATCH /v1/apps/shop/routes/a", {"route": ROUTE})
+    for given in ("3", "0"):
+        assert faas("routes", "update", "shop", "/a", "--retries", given).exit_code == 0
+    assert [request.json for request in server.received] == [
+        {"route": {"retries": {"max": 3}}},
+        {"route": {"retries": None}},
+    ]
+
+
+@pytest.mark.parametrize(("wrong", "why"), [("often", "KEY=VALUE"), ("max=x", "number"), ("maximum=3", "none of max")])
+def test_retries_that_say_nothing_are_a_usage_error(faas: Faas, server: Server, wrong: str, why: str) -> None:
+    result = faas("routes", "update", "shop", "/a", "--retries", wrong)
+    assert result.exit_code == 2
+    assert why in result.stderr
+    assert server.received == []
 
 
 def test_update_without_a_change_is_a_usage_error(faas: Faas, server: Server) -> None:

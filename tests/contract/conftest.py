@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from faas.store.engine import Store, open_store
+from tests.contract.queues import nodes, other, queue, queue_url  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -4,93 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import pytest
-from redis.asyncio import Redis
-
 from faas.clock import monotonic, utc_now
 from faas.ids import new_id
-from faas.queue import keys
-from faas.queue.base import CallQueue, Depth, Lease, Ticket
-from faas.queue.redis import open_redis_queue
-from faas.queue.sql import SqlQueue
-from faas.store.engine import open_store
+from faas.queue.base import Depth, Ticket
+from tests.contract.queues import LONG_S, SHORT_S, dispatched, ids_of, leased
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-LONG_S = 30.0
-SHORT_S = 0.2
-"""Leases that outlast a test, and leases that a test waits for."""
-
-
-@pytest.fixture(
-    params=[
-        "sql-sqlite",
-        pytest.param("sql-postgresql", marks=pytest.mark.postgres),
-        pytest.param("redis", marks=pytest.mark.redis),
-    ]
-)
-async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[tuple[CallQueue, CallQueue]]:
-    """The queues of two nodes on one, empty backend."""
-    fixture = {"sql-sqlite": "sqlite_url", "sql-postgresql": "postgres_url", "redis": "redis_url"}[request.param]
-    url = request.getfixturevalue(fixture)
-    async with AsyncExitStack() as stack:
-        opened: list[CallQueue] = []
-        for _ in range(2):
-            if request.param == "redis":
-                opened.append(await stack.enter_async_context(open_redis_queue(url)))
-            else:
-                opened.append(SqlQueue((await stack.enter_async_context(open_store(url))).database))
-        yield opened[0], opened[1]
-        if request.param == "redis":
-            await assert_nothing_is_left(url, opened[0])
-
-
-async def assert_nothing_is_left(url: str, queue: CallQueue) -> None:
-    """Whatever a test left in whatever state: once discarded, Redis is as it was before."""
-    async with Redis.from_url(url, decode_responses=True) as client:
-        for call_id in await client.hkeys(keys.CALLS):
-            await queue.discard(call_id)
-        assert set(await client.keys("*")) <= keys.RESTING
-        assert await client.xlen(keys.WAKE) <= 1
-        for stream in keys.STREAMS:
-            assert await client.xlen(stream) == 0
-            for group in await client.xinfo_groups(stream) if await client.exists(stream) else []:
-                assert (group["name"], group["pending"], group["consumers"] <= 1) == (keys.GROUP, 0, True)
-
-
-@pytest.fixture
-def queue(nodes: tuple[CallQueue, CallQueue]) -> CallQueue:
-    return nodes[0]
-
-
-@pytest.fixture
-def other(nodes: tuple[CallQueue, CallQueue]) -> CallQueue:
-    """The same queue, seen from another node."""
-    return nodes[1]
-
-
-async def dispatched(queue: CallQueue, count: int = 1, **ticket: object) -> list[str]:
-    ids = [new_id() for _ in range(count)]
-    for call_id in ids:
-        await queue.dispatch(Ticket(call_id=call_id, **ticket))  # type: ignore[arg-type]
-    return ids
-
-
-async def leased(
-    queue: CallQueue, max_count: int = 1, *, owner: str = "node-1", lease_s: float = LONG_S, wait_s: float = 0.0
-) -> list[Lease]:
-    return await queue.lease(owner=owner, max_count=max_count, lease_s=lease_s, wait_s=wait_s)
-
-
-def ids_of(leases: list[Lease]) -> list[str]:
-    return [lease.call_id for lease in leases]
-
+    from faas.queue.base import CallQueue
 
 # --- order
 

@@ -55,7 +55,7 @@ async def test_an_accepted_call_comes_back_with_every_byte_of_its_request(store:
     assert await store.calls.get(call.id) == replace(call, error="é\ufffd")
     assert await store.calls.request(call.id) == request
     assert await store.calls.result(call.id) is None
-    assert await store.calls.log(call.id) is None
+    assert await store.calls.logs(call.id) == {}
 
 
 async def test_a_hundred_calls_accepted_at_once_are_all_there(store: Store) -> None:
@@ -82,9 +82,9 @@ async def test_an_unknown_call_is_none(store: Store) -> None:
     assert await store.calls.get(unknown) is None
     assert await store.calls.request(unknown) is None
     assert await store.calls.result(unknown) is None
-    assert await store.calls.log(unknown) is None
+    assert await store.calls.logs(unknown) == {}
     assert await store.calls.begin_attempt(unknown, node="n", started_at=utc_now()) is None
-    assert not await store.calls.cancel_waiting(unknown, utc_now())
+    assert await store.cancelling.end_waiting([unknown], utc_now()) == set()
     assert not await store.calls.requeue(unknown, 1)
 
 
@@ -177,7 +177,7 @@ async def test_the_end_of_a_call_keeps_result_log_and_evidence(store: Store) -> 
     assert await store.calls.finish(done, attempt, result, log)
     assert await store.calls.get(running.id) == replace(done, result=result.info, attempts=(attempt,))
     assert await store.calls.result(running.id) == result
-    assert await store.calls.log(running.id) == log
+    assert await store.calls.logs(running.id) == {1: log}
 
 
 async def test_only_the_latest_attempt_ends_a_call(store: Store) -> None:
@@ -233,14 +233,14 @@ async def test_a_waiting_call_is_cancelled_and_a_running_one_is_not(store: Store
     for status in (CallStatus.QUEUED, CallStatus.DELAYED):
         call = await accepted(store, status=status)
         at = utc_now()
-        assert await store.calls.cancel_waiting(call.id, at)
-        assert not await store.calls.cancel_waiting(call.id, at)
+        assert await store.cancelling.end_waiting([call.id], at) == {call.id}
+        assert await store.cancelling.end_waiting([call.id], at) == set()
         cancelled = await store.calls.get(call.id)
         assert cancelled is not None
         assert (cancelled.status, cancelled.completed_at) == (CallStatus.CANCELLED, at)
         assert cancelled.reason is Reason.CLIENT_REQUEST
     running = await begun(store)
-    assert not await store.calls.cancel_waiting(running.id, utc_now())
+    assert await store.cancelling.end_waiting([running.id], utc_now()) == set()
     assert await store.calls.get(running.id) == running
 
 
@@ -248,10 +248,10 @@ async def test_a_call_is_either_cancelled_or_begun(store: Store) -> None:
     for _ in range(20):
         call = await accepted(store)
         is_cancelled, running = await asyncio.gather(
-            store.calls.cancel_waiting(call.id, utc_now()),
+            store.cancelling.end_waiting([call.id], utc_now()),
             store.calls.begin_attempt(call.id, node="n", started_at=utc_now()),
         )
-        assert is_cancelled == (running is None)
+        assert bool(is_cancelled) == (running is None)
 
 
 # --- sync calls
@@ -273,7 +273,7 @@ async def test_ended_sync_calls_are_recorded_in_one_go_and_once(store: Store) ->
     for call, result, log in records:
         assert await store.calls.get(call.id) == call
         assert await store.calls.result(call.id) == result
-        assert await store.calls.log(call.id) == log
+        assert await store.calls.logs(call.id) == ({1: log} if log else {})
 
 
 # --- looking
@@ -378,6 +378,79 @@ async def test_purging_takes_the_oldest_ended_calls_with_all_that_is_theirs(stor
         assert await store.calls.get(call.id) is None
         assert await store.calls.request(call.id) is None
         assert await store.calls.result(call.id) is None
-        assert await store.calls.log(call.id) is None
+        assert await store.calls.logs(call.id) == {}
     assert await store.calls.get(waiting.id) is not None
     assert await store.calls.get(young.id) is not None
+
+
+# --- many at once
+
+
+async def test_attempts_that_begin_at_once_bring_each_its_own_call_and_request(store: Store) -> None:
+    calls = [a_call() for _ in range(20)]
+    await asyncio.gather(*[store.calls.insert(call, a_request(body=call.id.encode())) for call in calls])
+    gone = new_id()
+    begun = await asyncio.gather(
+        *[store.calls.begin(call_id, node="n", started_at=utc_now()) for call_id in [*(c.id for c in calls), gone]]
+    )
+    assert begun.pop() is None
+    for call, one in zip(calls, begun, strict=True):
+        assert one is not None
+        assert one.request is not None
+        assert (one.call.id, one.call.attempt, one.request.body) == (call.id, 1, call.id.encode())
+        assert one.call == await store.calls.get(call.id)
+
+
+async def test_of_many_ends_at_once_only_those_of_a_latest_attempt_count(store: Store) -> None:
+    running = [await begun(store) for _ in range(6)]
+    again = await store.calls.begin_attempt(running[0].id, node="other", started_at=utc_now())
+    assert again is not None
+    twice = [*running, running[5]]
+    answers = await asyncio.gather(
+        *[
+            store.calls.finish(
+                call.ended(CallStatus.SUCCESS, completed_at=utc_now()),
+                call.attempts[-1],
+                a_result(body=str(number).encode()),
+                None,
+            )
+            for number, call in enumerate(twice)
+        ]
+    )
+    assert answers == [False, True, True, True, True, True, False]
+    assert await store.calls.get(again.id) == again
+    for number, call in enumerate(running[1:], 1):
+        result = await store.calls.result(call.id)
+        assert result is not None
+        assert result.body == str(number).encode()
+
+
+# --- expiring
+
+
+async def test_only_calls_that_have_not_begun_in_time_are_ended_and_each_once(store: Store) -> None:
+    now = utc_now()
+    past, ahead = now - timedelta(seconds=1), now + timedelta(hours=1)
+    running = await begun(store, expires_at=ahead)
+    await accepted(store, expires_at=ahead)
+    await accepted(store)
+    late = await accepted(store, status=CallStatus.DELAYED, not_before=past, expires_at=past)
+    also_late = await accepted(store, expires_at=past)
+
+    assert await store.calls.begin_attempt(late.id, node="node-1", started_at=now) is None
+    both = await asyncio.gather(*(store.expiring.end(now=now, limit=10) for _ in range(2)))
+    ended = [call for calls in both for call in calls]
+    assert sorted(call.id for call in ended) == sorted([late.id, also_late.id])
+    assert await store.calls.get(late.id) in ended
+    assert {(call.status, call.reason, call.completed_at) for call in ended} == {
+        (CallStatus.ERROR, Reason.EXPIRED, now)
+    }
+    await store.expiring.end(now=ahead, limit=10)
+    assert await store.calls.get(running.id) == running
+
+
+async def test_a_call_that_began_in_time_runs_again_after_it(store: Store) -> None:
+    call = await begun(store, expires_at=utc_now() + timedelta(hours=1))
+    again = await store.calls.begin_attempt(call.id, node="node-2", started_at=utc_now() + timedelta(hours=2))
+    assert again is not None
+    assert again.attempt == 2

@@ -20,6 +20,7 @@ from faas.errors import (
     ValidationError,
 )
 from faas.models import App, CallType, FormatName, PullPolicy, Route
+from faas.retry_policy import RetryPolicy
 from faas.store.engine import Store, open_store
 from tests.support.samples import a_call, a_request, a_route
 from tests.support.waiting import wait_until
@@ -144,6 +145,7 @@ async def test_a_route_comes_back_as_it_was_inserted(store: Store) -> None:
         stream_idle_s=12,
         timeout_s=4,
         idle_timeout_s=5,
+        retries=RetryPolicy(max_retries=3, delay_s=0.25, on=("oom", 502)),
         pull=PullPolicy.NEVER,
         config={"K": "v"},
         headers={"X-A": ("1", "2")},

@@ -423,3 +423,53 @@ async def test_a_failed_calls_result_has_the_headers_of_a_sync_callers_answer(
     result = await client.get(f"/v1/calls/{call_id}/result")
     assert (result.status_code, result.headers["x-route"]) == (sync.status_code, sync.headers["x-route"])
     assert result.headers["faas-error"] == sync.headers["faas-error"] == "bad_exit"
+
+
+async def test_a_delayed_call_begins_when_it_is_due_and_one_that_expires_never(
+    app: App, client: httpx.AsyncClient
+) -> None:
+    url = app.deploy("/cat", "cat")
+    delayed = await submit(client, url, content=b"x", headers={"X-Delay": "1.5", "X-Priority": "2"})
+    call = (await client.get(f"/v1/calls/{delayed}")).json()["call"]
+    assert (call["status"], call["priority"]) == ("delayed", 2)
+    call = await end_of(client, delayed)
+    assert call["status"] == "success"
+    assert call["started_at"] >= call["not_before"] > call["created_at"]
+
+    busy = app.deploy("/narrow", "echo", max_concurrency=1)
+    running = await submit(client, busy, content=b"x", headers={"X-Sleep-Ms": "3000"})
+    expiring = await submit(client, busy, content=b"x", headers={"X-Expires": "1"})
+    call = await end_of(client, expiring)
+    assert (call["status"], call["reason"], call["expires_at"] > call["created_at"]) == ("error", "expired", True)
+    assert_error(await client.get(f"/v1/calls/{expiring}/result"), 504, "expired")
+    assert (await end_of(client, running))["status"] == "success"
+
+
+async def test_who_prefers_to_wait_gets_the_result_of_an_async_call(app: App, client: httpx.AsyncClient) -> None:
+    url = app.deploy("/echo", "echo")
+    answer = await client.post(url, content=b"hello", headers={"Prefer": "respond-async, wait=30"})
+    assert (answer.status_code, answer.content) == (200, b"hello")
+    assert answer.headers["preference-applied"] == "respond-async, wait=30"
+    call = (await client.get(f"/v1/calls/{answer.headers['x-call-id']}")).json()["call"]
+    assert (call["type"], call["status"]) == ("async", "success")
+    slow = {"Prefer": "respond-async, wait=1", "X-Sleep-Ms": "4000"}
+    answer = await client.post(url, content=b"hello", headers=slow)
+    assert answer.status_code == 202
+    assert (await end_of(client, answer.json()["call_id"]))["status"] == "success"
+
+
+async def test_equal_requests_with_a_key_run_once(app: App, client: httpx.AsyncClient) -> None:
+    url = app.deploy("/echo", "echo")
+    headers = {"Idempotency-Key": str(uuid.uuid4()), "X-Sleep-Ms": "300"}
+    answers = await asyncio.gather(*(client.post(url, content=b"hello", headers=headers) for _ in range(4)))
+    answers.append(await client.post(url, content=b"hello", headers=headers))
+    assert {(answer.status_code, answer.content) for answer in answers} == {(200, b"hello")}
+    (call_id,) = {answer.headers["x-call-id"] for answer in answers}
+    assert [answer.headers.get("idempotent-replayed") for answer in answers].count("true") == 4
+    assert_error(await client.post(url, content=b"other", headers=headers), 422, "idempotency_key_reused")
+    assert (await client.get(f"/v1/calls/{call_id}/result")).content == b"hello"
+
+    headers = {**ASYNC, "Idempotency-Key": str(uuid.uuid4())}
+    ids = {(await client.post(url, content=b"hello", headers=headers)).json()["call_id"] for _ in range(3)}
+    assert len(ids) == 1
+    assert (await end_of(client, ids.pop()))["status"] == "success"

@@ -108,6 +108,8 @@ async def test_one_connection_can_ask_for_everything(start_node: StartNode) -> N
     echo, cat = app.deploy("/echo", "echo", memory=32), app.deploy("/cat", "cat", memory=32)
     stdio = app.deploy("/stdio", "stdio-echo", memory=32)
 
+    calls_with_a_key = set()
+
     async def visit(number: int) -> None:
         chunked = b"3\r\nabc\r\n4\r\n\r\n\r\n\r\n0\r\n\r\n"
         async with Wire(node.url) as wire:
@@ -121,6 +123,7 @@ async def test_one_connection_can_ask_for_everything(start_node: StartNode) -> N
                 wire.encode(f"POST {stdio}", body=b"stdio"),
                 wire.encode(f"POST {echo}", "Prefer: respond-async", body=b"later"),
                 wire.encode("GET /r/nobody/nothing"),
+                wire.encode(f"POST {echo}", "Idempotency-Key: the-one", body=b"once"),
             ]
             if number % 2:
                 await wire.send(b"".join(requests))  # in one packet, as far as the kernel likes
@@ -132,13 +135,15 @@ async def test_one_connection_can_ask_for_everything(start_node: StartNode) -> N
                         await wire.send(byte)
                     answers.append(await wire.answer())
         bodies = [answer.body for answer in answers]
-        assert [answer.status for answer in answers] == [200, 200, 200, 200, 200, 200, 202, 404]
+        assert [answer.status for answer in answers] == [200, 200, 200, 200, 200, 200, 202, 404, 200]
         assert [bodies[0], bodies[1], bodies[3], bodies[4], bodies[5]] == [
             b"first", b"abc\r\n\r\n", b"cold", b"again", b"stdio",
         ]  # fmt: skip
+        calls_with_a_key.add(answers[8].header("x-call-id"))
 
     for number in range(12):
         await visit(number)
+    assert len(calls_with_a_key) == 1
 
 
 async def test_a_body_streams_through_any_process(start_node: StartNode) -> None:

@@ -80,22 +80,57 @@ async def test_a_flushed_redis_works_on_also_for_a_lessee_that_waits(queue: Redi
     assert await queue.ack(again)
 
 
-async def test_three_thousand_calls_leave_redis_as_small_as_it_was(queue: RedisQueue, redis_url: str) -> None:
-    async def go_through(count: int) -> None:
-        for _ in range(count // 100):
-            await asyncio.gather(*[queue.dispatch(Ticket(call_id=new_id(), priority=n % 3)) for n in range(100)])
-            leases = await queue.lease(owner="n", max_count=100, lease_s=9, wait_s=1)
-            assert all(await asyncio.gather(*[queue.ack(lease) for lease in leases]))
+async def go_through(queue: RedisQueue, count: int) -> None:
+    """Calls of many apps and all priorities: dispatched, some discarded, the others leased and acknowledged."""
+    for start in range(0, count, 100):
+        ids = [new_id() for _ in range(100)]
+        await asyncio.gather(
+            *[
+                queue.dispatch(Ticket(call_id=call_id, priority=n % 3, fairness_key=f"app-{(start + n) % 37}"))
+                for n, call_id in enumerate(ids)
+            ]
+        )
+        await queue.discard(ids[0])
+        leases = await queue.lease(owner="n", max_count=100, lease_s=9, wait_s=1)
+        assert {lease.call_id for lease in leases} == set(ids[1:])
+        await queue.discard(ids[1])
+        done = await asyncio.gather(*[queue.ack(lease) for lease in leases])
+        assert done.count(True) == 98
 
+
+@pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+async def test_so_many_calls_leave_redis_as_small_as_it_was(queue: RedisQueue, redis_url: str, count: int) -> None:
     async def size(client: Redis) -> dict[str, int]:
         return {key: await client.memory_usage(key, samples=0) for key in await client.keys("*")}
 
     async with Redis.from_url(redis_url, decode_responses=True) as client:
-        await go_through(100)
+        await go_through(queue, 100)
         before = await size(client)
-        await go_through(3_000)
+        await go_through(queue, count)
         assert await size(client) == before
         assert set(before) == keys.RESTING
+
+
+async def test_a_lease_costs_the_same_however_long_the_line_is(queue: RedisQueue, redis_url: str) -> None:
+    async def flood(count: int) -> None:
+        for start in range(0, count, 500):
+            await asyncio.gather(
+                *[queue.dispatch(Ticket(call_id=new_id(), fairness_key="flood")) for _ in range(start, start + 500)]
+            )
+
+    async def commands_of_a_lease(client: Redis) -> dict[str, int]:
+        await queue.dispatch(Ticket(call_id=new_id(), fairness_key="small"))
+        await client.config_resetstat()
+        assert len(await queue.lease(owner="n", max_count=1, lease_s=99, wait_s=0)) == 1
+        return {name: stats["calls"] for name, stats in (await client.info("commandstats")).items()}
+
+    async with Redis.from_url(redis_url, decode_responses=True) as client:
+        await flood(500)
+        await commands_of_a_lease(client)  # makes the groups
+        await commands_of_a_lease(client)
+        short = await commands_of_a_lease(client)
+        await flood(9_500)
+        assert await commands_of_a_lease(client) == short
 
 
 async def test_no_connection_is_lost_to_cancelled_callers(queue: RedisQueue) -> None:

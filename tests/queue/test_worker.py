@@ -199,6 +199,22 @@ async def test_a_lost_lease_ends_the_run_and_frees_the_slot(queue: ScriptedQueue
         await wait_until(lambda: runs.began == ["a", "b"])
 
 
+async def test_a_run_that_ends_while_its_call_is_gone_from_the_queue_already_is_left_alone(runs: Runs) -> None:
+    class EndingQueue(ScriptedQueue):
+        async def renew(self, leases: Collection[Lease], *, lease_s: float) -> set[str]:
+            lost = await super().renew(leases, lease_s=lease_s)
+            asyncio.get_running_loop().call_later(0.001, runs.ends["a"].set_result, None)
+            return lost
+
+    queue = EndingQueue()
+    async with working(queue, runs) as worker:
+        queue.waiting = ["a"]
+        await wait_until(lambda: runs.began)
+        queue.expire("a")
+        await wait_until(lambda: repr(worker) == "<Worker 0 of 2 busy>")
+        assert runs.cancelled == []
+
+
 async def test_a_queue_that_goes_away_and_comes_back_loses_no_run(queue: ScriptedQueue, runs: Runs) -> None:
     async with working(queue, runs):
         queue.waiting = ["a"]

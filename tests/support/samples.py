@@ -7,8 +7,9 @@ from typing import Any
 from faas.clock import utc_now
 from faas.ids import new_id
 from faas.models import Attempt, Call, CallRequest, CallResult, CallStatus, CallType, Route
+from faas.schedule import Schedule
 
-__all__ = ["a_call", "a_request", "a_result", "a_route", "an_attempt"]
+__all__ = ["a_call", "a_request", "a_result", "a_route", "a_schedule", "an_attempt"]
 
 
 def a_route(**changes: Any) -> Route:
@@ -39,3 +40,7 @@ def a_result(**changes: Any) -> CallResult:
 
 def an_attempt(**changes: Any) -> Attempt:
     return Attempt(**{"number": 1, "node": "node-1", "started_at": utc_now(), **changes})
+
+
+def a_schedule(**changes: Any) -> Schedule:
+    return Schedule(**{"app_name": "demo", "name": "nightly", "path": "/hello", "interval_s": 60, **changes})

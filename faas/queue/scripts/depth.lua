@@ -1,9 +1,9 @@
 -- How full the queue is.
 -- ARGV: none
--- Returns {waiting, delayed, leased, age of the oldest that waits (ms)}.
+-- Returns {waiting, delayed, leased, age of the oldest that waits (ms)}; looks at each app with calls in line once.
 local now = now_ms()
 local beyond = '(' .. now
-local waiting = redis.call('ZCOUNT', DELAYED, '-inf', now)
+local delayed = redis.call('ZCOUNT', DELAYED, beyond, '+inf')
 local leased, oldest = 0, now
 
 local function seen_at(instant) if instant and instant < oldest then oldest = instant end end
@@ -22,12 +22,12 @@ end
 
 seen_at(first_score(DELAYED))
 for priority = FIRST, LAST, -1 do
-  local stream, leases = stream_of(priority), leases_of(priority)
-  local held_now = redis.call('ZCOUNT', leases, beyond, '+inf')
-  leased = leased + held_now
-  waiting = waiting + redis.call('XLEN', stream) - held_now
-  seen_at(first_score(leases))
-  local entry = redis.call('XRANGE', stream, '(' .. last_delivered(stream), '+', 'COUNT', 1)[1]
-  if entry then seen_at(tonumber(string.match(entry[1], '^(%d+)'))) end
+  leased = leased + redis.call('ZCOUNT', leases_of(priority), beyond, '+inf')
+  seen_at(first_score(leases_of(priority)))
+  for _, app in ipairs(redis.call('ZRANGE', turns_of(priority), 0, -1)) do
+    local stream = stream_of(priority, app)
+    local entry = redis.call('XRANGE', stream, '(' .. last_delivered(stream), '+', 'COUNT', 1)[1]
+    if entry then seen_at(tonumber(string.match(entry[1], '^(%d+)'))) end
+  end
 end
-return {waiting, redis.call('ZCOUNT', DELAYED, beyond, '+inf'), leased, now - oldest}
+return {redis.call('HLEN', CALLS) - delayed - leased, delayed, leased, now - oldest}

@@ -1,4 +1,4 @@
--- Takes due calls: higher priority first; inside one, first those whose lease ran out, then the line.
+-- Takes due calls: higher priority first; inside one, first those whose lease ran out, then apps in turn, a call each.
 -- ARGV: owner, token, most calls, lease (ms), most delayed or expired calls to look at in one go
 -- Returns {call ids, ms until the next call may be due (-1: none is delayed or leased), last id of wake}.
 local owner, token, wanted, at_once = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5]
@@ -13,13 +13,13 @@ local function take(id, ticket)
   taken[#taken + 1] = id
 end
 
--- After FLUSHALL, or on the first day, there is no group yet; it starts before the first entry.
+-- A new stream has no group yet; it starts before the first entry.
 local function read_line(stream, count)
   local command = {'XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', count, 'STREAMS', stream, '>'}
   local reply = redis.pcall(unpack(command))
   if reply and reply.err then
     if not string.find(reply.err, 'NOGROUP', 1, true) then return reply end
-    redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+    redis.call('XGROUP', 'CREATE', stream, GROUP, '0')
     reply = redis.call(unpack(command))
   end
   return reply and reply[1] and reply[1][2] or {}
@@ -47,31 +47,40 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0
   if ticket then put_in_line(id, ticket) end
 end
 
-for priority = FIRST, LAST, -1 do
-  local stream = stream_of(priority)
-  local room = wanted - #taken
-  if room > 0 then
-    for _, free in ipairs(expired(priority)) do
-      if room == 0 then break end
-      take(free.id, free.ticket)
-      room = room - 1
+-- Calls of the app whose turn it is; several at once when no other has calls in line.
+local function take_turn(priority, app, room)
+  local stream, turns = stream_of(priority, app), turns_of(priority)
+  local entries = read_line(stream, redis.call('ZCARD', turns) > 1 and 1 or room)
+  if entries.err then return entries end
+  local last = entries[#entries]
+  if last and #redis.call('XRANGE', stream, '(' .. last[1], '+', 'COUNT', 1) > 0 then
+    line_up(priority, app)
+  else
+    redis.call('ZREM', turns, app)
+  end
+  for _, entry in ipairs(entries) do
+    local id = entry[2][2]
+    local ticket = ticket_of(id)
+    if ticket and ticket.e == entry[1] then
+      take(id, ticket)
+    else  -- nobody knows it any more
+      remove_entry(priority, app, entry[1])
     end
   end
-  while room > 0 do
-    local entries = read_line(stream, room)
-    if entries.err then return entries end
-    for _, entry in ipairs(entries) do
-      local id = entry[2][2]
-      local ticket = ticket_of(id)
-      if ticket and ticket.e == entry[1] then
-        take(id, ticket)
-      else  -- nobody knows it any more
-        redis.call('XACK', stream, GROUP, entry[1])
-        redis.call('XDEL', stream, entry[1])
-      end
+end
+
+for priority = FIRST, LAST, -1 do
+  if #taken < wanted then
+    for _, free in ipairs(expired(priority)) do
+      if #taken == wanted then break end
+      take(free.id, free.ticket)
     end
-    if #entries < room then break end
-    room = wanted - #taken
+  end
+  while #taken < wanted do
+    local app = redis.call('ZRANGE', turns_of(priority), 0, 0)[1]
+    if not app then break end
+    local failed = take_turn(priority, app, wanted - #taken)
+    if failed then return failed end
   end
 end
 

@@ -14,7 +14,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from faas.errors import BadExitError, EngineError, FaasError, KilledError, OutOfMemoryError, ResponseTooLargeError
-from faas.runner.call_log import LogBuffer
+from faas.runner.call_log import LogBuffer, write_log
 from faas.runner.formats.iron import payload_of, variables_of
 from faas.tasks import TaskSet
 
@@ -69,7 +69,7 @@ class ColdCall:
 
     def stderr_received(self, data: bytes) -> None:
         """Standard error is the log."""
-        self._log.append(data)
+        write_log(self._invocation, self._log, data)
 
     def output_ended(self) -> None:
         """All output is here."""
