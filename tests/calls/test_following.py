@@ -174,6 +174,16 @@ async def test_an_attempt_that_did_not_happen_and_the_next_are_both_told(
     ]
 
 
+async def test_who_was_told_more_by_another_node_goes_on_when_this_one_knows_it_too(
+    desk: Desk, following: Following, tasks: TaskSet
+) -> None:
+    call = await desk.submit()
+    follower = Follower(following, call.id, tasks, after=Position(changes=2))
+    await wait_until(lambda: len(desk.waiters) == 1)
+    await desk.execution.run(call.id)
+    assert await follower.end() == ["ended 1", "success", "end"]
+
+
 async def test_a_cancelled_call_is_told_to_its_end(desk: Desk, following: Following, tasks: TaskSet) -> None:
     call = await desk.submit()
     follower = Follower(following, call.id, tasks)
