@@ -57,7 +57,7 @@ def _add_retries() -> None:
 def _add_expiry() -> None:
     """What a caller said of when a call may begin."""
     op.add_column("calls", sa.Column("expires_at", sa.DateTime(timezone=True)))
-    expiring = sa.text("status IN ('delayed', 'queued') AND attempt = 0 AND expires_at IS NOT NULL")
+    expiring = sa.text("attempt = 0 AND completed_at IS NULL AND expires_at IS NOT NULL")
     op.create_index("ix_calls_expiring", "calls", ["expires_at"], sqlite_where=expiring, postgresql_where=expiring)
 
 
