@@ -112,6 +112,8 @@ class Execution:
             async with self._share.taken(function.memory_mib / function.concurrency):
                 self._agent.start(invocation, queue_timeout_s=_patience_s(call))
                 self.beginning.discard(call.id)
+                # Who follows the call finds it at the agent from now on, and hears the rest from there.
+                self._events.waiters.wake(call.id)
                 await self._until_ended(sink, invocation)
         except asyncio.CancelledError:
             await self._give_back(call, invocation)

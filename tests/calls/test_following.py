@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,40 @@ async def test_states_and_log_lines_are_told_as_they_come(
     assert await follower.end() == TALKED
     await run
     assert repr(desk.events) == "<CallEvents 0 calls waited for, 0 apps watched>"
+
+
+async def test_a_call_that_waits_on_its_way_to_a_container_is_followed_into_it(
+    desk: Desk, following: Following, talker: Talker, tasks: TaskSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+
+    class Share:
+        @asynccontextmanager
+        async def taken(self, _memory_mib: float) -> AsyncIterator[None]:
+            await gate.wait()
+            yield
+
+    monkeypatch.setattr(desk.execution, "_share", Share())
+    looks: list[str] = []
+    now = desk.lookup.now
+
+    async def counted(call_id: str) -> Call:
+        call = await now(call_id)
+        looks.append(call.status.value)
+        return call
+
+    monkeypatch.setattr(desk.lookup, "now", counted)
+    call = await desk.submit("talk")
+    follower = Follower(following, call.id, tasks)
+    await follower.hears(1)
+    run = tasks.spawn(desk.execution.run(call.id), name="run")
+    await wait_until(lambda: looks.count("queued") >= 2, timeout_s=END_S)
+    gate.set()
+    talker.say(b"one\n")
+    assert await follower.hears(3) == TALKED[:3]
+    talker.say(None)
+    await follower.end()
+    await run
 
 
 async def test_a_call_that_ended_long_ago_is_told_whole(desk: Desk, following: Following, talker: Talker) -> None:
