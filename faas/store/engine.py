@@ -16,6 +16,7 @@ from faas.store.calls import CallRecords
 from faas.store.cancelling import Cancelling
 from faas.store.database import WRITES, Database
 from faas.store.dead_letters import DeadLetters
+from faas.store.deliveries import Deliveries
 from faas.store.expiry import ExpiringCalls
 from faas.store.idempotency import IdempotencyKeys
 from faas.store.migrate import bring_up_to_date
@@ -67,6 +68,7 @@ class Store:
         self.dead_letters = DeadLetters(database)
         self.cancelling = Cancelling(database)
         self.idempotency_keys = IdempotencyKeys(database)
+        self.deliveries = Deliveries(database)
 
     async def ping(self) -> None:
         """Return when the database answers; `StoreUnavailableError` when it does not."""
