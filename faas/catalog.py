@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from faas.retry_policy import RetryPolicy
     from faas.runner.executors.base import Image
     from faas.store.engine import Store
+    from faas.webhooks import Webhooks
 
 __all__ = [
     "MAX_FREEZE_MS",
@@ -109,6 +110,7 @@ class RoutePatch:
     timeout_s: int = 0
     idle_timeout_s: int = 0
     retries: RetryPolicy | None = None
+    webhooks: Webhooks | None = None
     jwt_key: str = ""
     config: Mapping[str, str] | None = None
     headers: Mapping[str, Sequence[str] | None] | None = None
@@ -128,6 +130,10 @@ class RoutePatch:
                     changes[name] = words(text)
                 else:
                     problems.append(f"Invalid route {label}: use one of {', '.join(words)}")
+        if self.webhooks is not None:
+            # Clients send back what they were shown, and that is without the secret.
+            known = route.webhooks.secret if route.webhooks else ""
+            changes["webhooks"] = replace(self.webhooks, secret=self.webhooks.secret or known)
         if self.config is not None:
             changes["config"] = merge_config(route.config, self.config)
         if self.headers is not None:
@@ -358,6 +364,7 @@ def _route_problems(route: Route, limits: Limits) -> list[str]:
     return [
         *_number_problems(route, limits),
         *(route.retries.problems() if route.retries is not None else []),
+        *(route.webhooks.problems() if route.webhooks is not None else []),
         *([f"Path must be {MAX_PATH} characters or less"] if len(route.path) > MAX_PATH else []),
         *(["Path malformed"] if not _is_text(route.path) else []),
         *(["Invalid image: a reference has no spaces or control characters"] if not _is_plain(route.image) else []),

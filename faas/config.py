@@ -6,10 +6,11 @@ accepted too. `docs/configuration.md` is generated from here.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings"]
@@ -156,6 +157,10 @@ class Settings(BaseSettings):
     idempotency_retention_s: Annotated[int, Field(ge=1)] = Field(
         86400, description="Time for which a request with the same `Idempotency-Key` is a repeat."
     )
+    webhook_allowed_networks: str = Field(
+        "",
+        description="Networks that webhooks may be sent to though they are not public, such as `10.1.0.0/16,::1/128`.",
+    )
     record_sync_per_s: Natural = Field(
         250,
         description="Sync calls written to the database per second; beyond: dropped and counted, and at more than five"
@@ -173,6 +178,17 @@ class Settings(BaseSettings):
             raise ValueError(f"mq type not supported {scheme}: use sql: or redis://HOST:PORT/DB")
         return self
 
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _check_networks(cls, text: str) -> str:
+        _networks_in(text)
+        return text
+
+    @property
+    def webhook_networks(self) -> list[IPv4Network | IPv6Network]:
+        """`webhook_allowed_networks`, parsed."""
+        return _networks_in(self.webhook_allowed_networks)
+
     @property
     def database_url(self) -> str:
         """The database's URL with SQLAlchemy's async driver in it."""
@@ -180,3 +196,7 @@ class Settings(BaseSettings):
         scheme, _, rest = url.partition("://")
         driver = {"sqlite": "sqlite+aiosqlite", "postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg"}
         return f"{driver.get(scheme, scheme)}://{rest}"
+
+
+def _networks_in(text: str) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(part.strip()) for part in text.split(",") if part.strip()]

@@ -23,6 +23,7 @@ __all__ = [
     "CallRetriedError",
     "CallTimeoutError",
     "ClientGoneError",
+    "DeliveryNotFoundError",
     "EngineError",
     "EngineUnavailableError",
     "FaasError",
@@ -210,6 +211,17 @@ class ScheduleNotFoundError(FaasError):
     reason = "client_request"
 
     def __init__(self, message: str = "Schedule not found") -> None:
+        super().__init__(message)
+
+
+class DeliveryNotFoundError(FaasError):
+    """The call has no webhook delivery of that number."""
+
+    http_status = 404
+    code = "delivery_not_found"
+    reason = "client_request"
+
+    def __init__(self, message: str = "Delivery not found; GET /v1/calls/{id}/deliveries lists them") -> None:
         super().__init__(message)
 
 

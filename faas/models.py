@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from faas.errors import ValidationError
 from faas.retry_policy import RetryPolicy  # noqa: TC001
+from faas.webhooks import Webhooks  # noqa: TC001
 
 __all__ = [
     "App",
@@ -112,6 +113,8 @@ class Route:
     """Longest silence of the function within an answer that it has begun; 0 is no limit but the call's own."""
     retries: RetryPolicy | None = None
     """When its failed async calls run again; None: never, unless the platform lost them."""
+    webhooks: Webhooks | None = None
+    """Who is told of the ends of its async calls."""
     pull: PullPolicy = PullPolicy.MISSING
     config: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -338,6 +341,8 @@ class Call:
     """Somebody asked for its end while it ran on another node than the one asked."""
     schedule: str | None = None
     """Name of the schedule whose firing it is."""
+    webhooks: Webhooks | None = None
+    """Who is told of its end, as it was when the call was accepted."""
     result: ResultInfo | None = None
 
     def ended(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from faas.queue.base import CallQueue
-    from faas.store.calls import CallRecords
+    from faas.store.calls import CallRecords, UnfinishedCall
 
 __all__ = ["Sweeper"]
 
@@ -62,17 +62,10 @@ class Sweeper:
         count, after = 0, None
         while page := await self._records.unfinished(before=before, limit=PAGE, after=after):
             known = await self._queue.known([one.call_id for one in page])
-            for one in page:
-                if one.call_id not in known and not self._is_running_here(one.call_id):
-                    count += 1
-                    await self._queue.dispatch(
-                        Ticket(
-                            call_id=one.call_id,
-                            priority=one.priority,
-                            not_before=one.not_before,
-                            fairness_key=one.app_name,
-                        )
-                    )
+            lost = [one for one in page if one.call_id not in known and not self._is_running_here(one.call_id)]
+            # All at once: a queue puts concurrent callers' calls in line together.
+            await asyncio.gather(*[self._queue.dispatch(_ticket(one)) for one in lost])
+            count += len(lost)
             after = page[-1].call_id
         if count:
             logger.warning("calls_dispatched_again", extra={"count": count})
@@ -93,3 +86,7 @@ class Sweeper:
         while deleted := await self._records.purge(before=before, limit=PAGE):
             count += deleted
         return count
+
+
+def _ticket(call: UnfinishedCall) -> Ticket:
+    return Ticket(call_id=call.call_id, priority=call.priority, not_before=call.not_before, fairness_key=call.app_name)

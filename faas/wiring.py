@@ -15,6 +15,7 @@ from faas.api.admission import Admission
 from faas.api.app import build_app
 from faas.api.dataplane import DataPlane
 from faas.api.error_answer import render_error
+from faas.api.schemas import CallView
 from faas.calls.acceptance import Acceptance
 from faas.calls.control import Control
 from faas.calls.dead_letters import DeadLetterBox
@@ -30,6 +31,7 @@ from faas.calls.outside import OutsideWorkers
 from faas.calls.relay import Relay
 from faas.calls.submission import Submission
 from faas.calls.waiting import Waiters
+from faas.calls.webhooks import WebhookTeller
 from faas.catalog import Catalog, Limits
 from faas.errors import ShuttingDownError, StartupError
 from faas.ids import new_id
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from faas.calls.webhooks import Sender
     from faas.config import Settings
     from faas.queue.base import CallQueue
     from faas.runner.executors.base import Executor
@@ -138,8 +141,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             metrics=metrics,
             observe=recorder.observe,
         )
-        table.on_changed = agent.pool.adopt
-        table.on_retired = agent.keeper.retire
+        table.on_changed, table.on_retired = agent.pool.adopt, agent.keeper.retire
         fleet = _fleet(settings, processes, agent, table, recorder, metrics, tasks)
         events = _events(recorder, store, tasks)
         execution = Execution(
@@ -167,6 +169,12 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
         control = Control(store, queue, agent, lookup, events, fleet)
         sweeper = Sweeper(
             store.calls, queue, retention_s=settings.retention_s, is_running_here=agent.running.__contains__
+        )
+        teller = WebhookTeller(
+            store,
+            lookup,
+            render=lambda call: CallView.of(call).model_dump(mode="json"),
+            sender=_webhook_sender(settings, stack),
         )
         catalog = Catalog(
             store,
@@ -229,6 +237,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             following=Following(lookup, events, agent),
             schedules=_schedules(store, queue, events, tasks),
             outside=OutsideWorkers(store, queue, execution, events),
+            deliveries=teller,
             render_metrics=metrics.render,
             readiness={
                 "store": store.ping,
@@ -246,6 +255,7 @@ async def open_node(settings: Settings, *, on_failure: Any = None) -> AsyncItera
             "cancel watch": control.watch_forever(),
             "call purge": sweeper.purge_forever(),
             "call expiry": Expiry(store.expiring, queue, events).end_forever(),
+            "webhooks": teller.tell_forever(),
             "reaper": reaper.run(),
             "lease renewal": worker.renew_forever(),
         }.items():
@@ -341,6 +351,22 @@ async def _open_queue(settings: Settings, store: Store) -> AsyncIterator[CallQue
         yield queue
     finally:
         await queue.close()
+
+
+def _webhook_sender(settings: Settings, stack: AsyncExitStack) -> Callable[[], Sender]:
+    opened: list[Sender] = []
+
+    def sender() -> Sender:
+        if not opened:
+            # httpx takes 9 MiB, which a node without webhooks saves.
+            from faas.calls.webhook_sender import WebhookSender
+
+            one = WebhookSender(settings.webhook_networks)
+            stack.push_async_callback(one.close)
+            opened.append(one)
+        return opened[0]
+
+    return sender
 
 
 def _launcher(settings: Settings, executor: Executor, sockets_dir: Path) -> Launcher:

@@ -22,6 +22,7 @@ from faas.errors import (
 from faas.models import App, Call, CallFilter, CallStatus, FormatName, Reason
 from faas.retry_policy import RetryPolicy
 from tests.support.samples import a_request, a_route
+from tests.support.waiting import wait_until
 from tests.test_calls import Desk, desk, empty_database
 
 __all__ = ["desk", "empty_database"]
@@ -112,6 +113,30 @@ async def test_each_attempt_has_its_own_log_and_the_call_has_all(desk: Desk) -> 
     assert (await desk.lookup.log(call.id)).data == b"first\nsecond\n"
     with pytest.raises(InvalidRequestError, match="no attempt 3"):
         await desk.lookup.log(call.id, attempt=3)
+
+
+async def test_an_attempt_that_is_given_back_is_kept_with_what_it_was_and_wrote(desk: Desk) -> None:
+    async def chatty(process: Any) -> None:
+        process.write_error(b"begun\n")
+        await asyncio.Event().wait()
+
+    desk.rig.executor.programs["cat"] = chatty
+    call = await desk.submit("cat")
+    run = asyncio.create_task(desk.execution.run(call.id))
+
+    async def has_written() -> bool:
+        return (await desk.lookup.log(call.id)).data == b"begun\n"
+
+    await wait_until(has_written)
+    run.cancel()
+    await asyncio.wait([run])
+    (attempt,) = (await desk.lookup.get(call.id)).attempts
+    assert (attempt.reason, attempt.error, bool(attempt.container_id)) == (
+        Reason.KILLED,
+        "The call was given back",
+        True,
+    )
+    assert (await desk.lookup.log(call.id, attempt=1)).data == b"begun\n"
 
 
 # --- by hand

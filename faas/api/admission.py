@@ -54,6 +54,7 @@ class Submit(Protocol):
         not_before: datetime | None = None,
         expires_at: datetime | None = None,
         call_id: str | None = None,
+        callback_url: str = "",
     ) -> Call:
         """When this returns the call is on disk; raises `FaasError` when it is not accepted."""
 
@@ -135,6 +136,7 @@ class Admission:
             not_before=options.not_before,
             expires_at=options.expires_at,
             call_id=call_id,
+            callback_url=options.callback_url,
         )
 
     async def _answer(self, exchange: Exchange, call_id: str, extra: bytes = b"") -> None:

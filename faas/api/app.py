@@ -15,6 +15,7 @@ from faas.api import errors as api_errors
 from faas.api.apps import router as apps_router
 from faas.api.calls import router as calls_router
 from faas.api.dead_letters import router as dead_letters_router
+from faas.api.deliveries import router as deliveries_router
 from faas.api.encoding import GoJSONResponse
 from faas.api.following import router as following_router
 from faas.api.limits import ControlRequests
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from faas.api.services import Control, DeadLetterBox, Following, Lookup, OutsideWorkers, ReadinessCheck
+    from faas.api.services import (
+        Control,
+        DeadLetterBox,
+        Deliveries,
+        Following,
+        Lookup,
+        OutsideWorkers,
+        ReadinessCheck,
+    )
     from faas.catalog import Catalog
     from faas.schedules.schedules import Schedules
 
@@ -48,6 +57,7 @@ def build_app(
     dead_letters: DeadLetterBox,
     schedules: Schedules,
     outside: OutsideWorkers,
+    deliveries: Deliveries,
     render_metrics: Callable[[], Awaitable[bytes]],
     readiness: Mapping[str, ReadinessCheck],
     jwt_auth_key: str = "",
@@ -75,6 +85,7 @@ def build_app(
         dead_letters=dead_letters,
         schedules=schedules,
         outside=outside,
+        deliveries=deliveries,
         render_metrics=render_metrics,
         readiness=readiness,
     )
@@ -84,6 +95,7 @@ def build_app(
         routes_router,
         calls_router,
         dead_letters_router,
+        deliveries_router,
         following_router,
         schedules_router,
         tasks_router,

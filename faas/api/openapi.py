@@ -117,7 +117,7 @@ def _run_operation(method: str) -> dict[str, Any]:
         "responses": {
             "202": {
                 "description": "Accepted, and stored: `GET /v1/calls/{call_id}` tells what becomes of it.",
-                "headers": _RUN_HEADERS,
+                "headers": _RUN_HEADERS | _ADMISSION_HEADERS,
                 "content": {"application/json": {"schema": _ACCEPTED}},
             },
             **{
@@ -127,7 +127,7 @@ def _run_operation(method: str) -> dict[str, Any]:
             },
             "default": {
                 "description": "The function's own answer, any status.",
-                "headers": _RUN_HEADERS,
+                "headers": _RUN_HEADERS | _ADMISSION_HEADERS,
                 "content": {"*/*": {}},
             },
         },
@@ -167,6 +167,17 @@ def _first_sentence(kind: type[FaasError]) -> str:
 _RUN_HEADERS = {
     "X-Call-Id": {"description": "The call's id.", "schema": {"type": "string"}},
     "Server-Timing": {"description": "Where the time went.", "schema": {"type": "string"}},
+}
+
+_ADMISSION_HEADERS = {
+    "Preference-Applied": {
+        "description": "Which of the preferences of an async call's caller counted.",
+        "schema": {"type": "string"},
+    },
+    "Idempotent-Replayed": {
+        "description": "`true`: this is what the first request with the same `Idempotency-Key` got.",
+        "schema": {"type": "string"},
+    },
 }
 
 _ACCEPTED = {"type": "object", "properties": {"call_id": {"type": "string"}}, "required": ["call_id"]}

@@ -22,6 +22,7 @@ from faas.retry_policy import (
     Backoff,
     RetryPolicy,
 )
+from faas.webhooks import DeliveryStatus, Webhooks
 
 __all__ = [
     "AppAnswer",
@@ -30,6 +31,8 @@ __all__ = [
     "BulkAnswer",
     "CallAnswer",
     "CallsAnswer",
+    "DeliveriesAnswer",
+    "DeliveryAnswer",
     "ErrorAnswer",
     "MessageAnswer",
     "RetryAnswer",
@@ -140,6 +143,20 @@ class RetriesRequest(_Request):
         )
 
 
+class WebhooksRequest(_Request):
+    """Who is told of the ends of async calls; given, it replaces all of it but a secret that is left out."""
+
+    on_success: str | None = Field(None, description="URL that a message is posted to when a call succeeds.")
+    on_failure: str | None = Field(None, description="The same when it ends in `error` or `cancelled`.")
+    secret: str | None = Field(
+        None, description="`whsec_` and 24 to 64 bytes in base64; signs each message. Never shown again."
+    )
+
+    def webhooks(self) -> Webhooks:
+        """To the domain."""
+        return Webhooks(on_success=self.on_success or "", on_failure=self.on_failure or "", secret=self.secret or "")
+
+
 class RouteRequest(_Request):
     """A route as a client writes it; zero, empty and absent all mean "the default", or "as it is" in a PATCH."""
 
@@ -177,6 +194,9 @@ class RouteRequest(_Request):
     retries: RetriesRequest | None = Field(
         None, description="When failed async calls run again. Default: when the platform lost them, else never."
     )
+    webhooks: WebhooksRequest | None = Field(
+        None, description="Who is told of the ends of async calls. Default nobody."
+    )
     pull: str | None = Field(None, description="`missing` (default), `always` or `never`.")
     config: dict[str, str] | None = Field(
         None, description="Environment, over the app's. In a PATCH: keys are merged, an empty value deletes one."
@@ -201,6 +221,7 @@ class RouteRequest(_Request):
             timeout_s=self.timeout or 0,
             idle_timeout_s=self.idle_timeout or 0,
             retries=self.retries.policy() if self.retries else None,
+            webhooks=self.webhooks.webhooks() if self.webhooks else None,
             jwt_key=self.jwt_key or "",
             config=self.config,
             headers=self.headers,
@@ -225,6 +246,7 @@ _RESETTABLE = {
     "timeout": "timeout_s",
     "idle_timeout": "idle_timeout_s",
     "retries": "retries",
+    "webhooks": "webhooks",
     "pull": "pull",
     "jwt_key": "jwt_key",
 }
@@ -245,6 +267,19 @@ class RetriesView(_Answer):
     max_delay_s: float
     jitter: float
     on: list[str | int]
+
+
+class WebhooksView(_Answer):
+    """Who is told of the ends of async calls."""
+
+    on_success: str
+    on_failure: str
+    has_secret: bool = Field(description="The secret itself is never shown.")
+
+    @classmethod
+    def of(cls, webhooks: Webhooks) -> "WebhooksView":
+        """From the domain."""
+        return cls(on_success=webhooks.on_success, on_failure=webhooks.on_failure, has_secret=bool(webhooks.secret))
 
 
 class RouteView(_Answer):
@@ -268,6 +303,7 @@ class RouteView(_Answer):
     freeze_ms: int
     stream_idle_s: int
     retries: RetriesView | None
+    webhooks: WebhooksView | None
     pull: PullPolicy
     image_digest: str = Field(description="What the image's name meant when it was last given.")
     created_at: datetime | None
@@ -295,6 +331,7 @@ class RouteView(_Answer):
             freeze_ms=route.freeze_ms,
             stream_idle_s=route.stream_idle_s,
             retries=RetriesView.model_validate(route.retries.to_json()) if route.retries else None,
+            webhooks=WebhooksView.of(route.webhooks) if route.webhooks else None,
             pull=route.pull,
             image_digest=route.image_digest,
             created_at=route.created_at,
@@ -437,6 +474,34 @@ class CallsAnswer(_Answer):
     message: str
     calls: list[CallView]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; `null` on the last.")
+
+
+class DeliveryView(_Answer):
+    """A message about a call's end, and what became of it."""
+
+    number: int
+    url: str
+    status: DeliveryStatus
+    tries: int = Field(description="How many have begun.")
+    created_at: datetime
+    next_try_at: datetime | None = Field(description="While it is `pending`.")
+    completed_at: datetime | None
+    status_code: int | None = Field(description="The receiver's latest answer.")
+    error: str
+
+
+class DeliveryAnswer(_Answer):
+    """One delivery."""
+
+    message: str
+    delivery: DeliveryView
+
+
+class DeliveriesAnswer(_Answer):
+    """A call's deliveries in the order in which they were made."""
+
+    message: str
+    deliveries: list[DeliveryView]
 
 
 # --- tasks: calls as IronFunctions' workers see them

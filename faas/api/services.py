@@ -14,6 +14,7 @@ from faas.calls.history import Position
 from faas.catalog import Catalog
 from faas.models import Bulk, Call, CallFilter, CallLog, CallRequest, CallResult, CallStatus, Route
 from faas.schedules.schedules import Schedules
+from faas.webhooks import Delivery
 
 __all__ = [
     "CatalogDep",
@@ -21,6 +22,8 @@ __all__ = [
     "ControlDep",
     "DeadLetterBox",
     "DeadLettersDep",
+    "Deliveries",
+    "DeliveriesDep",
     "Following",
     "FollowingDep",
     "Lookup",
@@ -122,6 +125,16 @@ class Following(Protocol):
         """What happens to an app's queued calls from now on."""
 
 
+class Deliveries(Protocol):
+    """Who was told of calls' ends."""
+
+    async def deliveries_of(self, call_id: str) -> list[Delivery]:
+        """In the order in which they were made; raises `CallNotFoundError`, `CallExpiredError`."""
+
+    async def redeliver(self, call_id: str, number: int) -> Delivery:
+        """Send one again; raises `DeliveryNotFoundError` too."""
+
+
 class OutsideWorkers(Protocol):
     """Calls for workers that are not ours."""
 
@@ -143,6 +156,7 @@ class Services:
     dead_letters: DeadLetterBox
     schedules: Schedules
     outside: OutsideWorkers
+    deliveries: Deliveries
     render_metrics: Callable[[], Awaitable[bytes]]
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
 
@@ -180,11 +194,16 @@ def _outside(request: Request) -> OutsideWorkers:
     return _services(request).outside
 
 
+def _deliveries(request: Request) -> Deliveries:
+    return _services(request).deliveries
+
+
 ServicesDep = Annotated[Services, Depends(_services)]
 CatalogDep = Annotated[Catalog, Depends(_catalog)]
 ControlDep = Annotated[Control, Depends(_control)]
 FollowingDep = Annotated[Following, Depends(_following)]
 DeadLettersDep = Annotated[DeadLetterBox, Depends(_dead_letters)]
+DeliveriesDep = Annotated[Deliveries, Depends(_deliveries)]
 LookupDep = Annotated[Lookup, Depends(_lookup)]
 SchedulesDep = Annotated[Schedules, Depends(_schedules)]
 OutsideWorkersDep = Annotated[OutsideWorkers, Depends(_outside)]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from faas.errors import InvalidRequestError
 from faas.queue.base import MAX_PRIORITY
+from faas.webhooks import url_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,12 +40,14 @@ class SubmissionOptions:
     priority: int = 0
     not_before: datetime | None = None
     expires_at: datetime | None = None
+    callback_url: str = ""
+    """Who is told of the call's end; empty: whom the route says."""
 
 
 NO_OPTIONS = SubmissionOptions()
 """Of who says nothing."""
 
-_NAMES = (b"x-delay", b"x-not-before", b"x-expires", b"x-priority")
+_NAMES = (b"x-delay", b"x-not-before", b"x-expires", b"x-priority", b"x-callback-url")
 
 
 def submission_options(fields: Mapping[bytes, bytes], now: datetime) -> SubmissionOptions:
@@ -61,7 +64,12 @@ def submission_options(fields: Mapping[bytes, bytes], now: datetime) -> Submissi
     expires_at = None if expires_s is None else now + timedelta(seconds=expires_s)
     if expires_at is not None and expires_at <= max(now, not_before or now):
         raise InvalidRequestError("X-Expires passes before the call may begin; give more seconds")
-    return SubmissionOptions(priority=_priority(fields), not_before=not_before, expires_at=expires_at)
+    return SubmissionOptions(
+        priority=_priority(fields),
+        not_before=not_before,
+        expires_at=expires_at,
+        callback_url=_callback_url(fields),
+    )
 
 
 def wait_preference_s(prefer: bytes) -> int:
@@ -116,3 +124,12 @@ def _priority(fields: Mapping[bytes, bytes]) -> int:
     if text not in {str(priority) for priority in range(MAX_PRIORITY + 1)}:
         raise InvalidRequestError(f"X-Priority must be a whole number from 0 to {MAX_PRIORITY}, not {text!r}")
     return int(text)
+
+
+def _callback_url(fields: Mapping[bytes, bytes]) -> str:
+    text = _text(fields, "X-Callback-Url")
+    if text is None:
+        return ""
+    if problem := url_problem(text):
+        raise InvalidRequestError(f"X-Callback-Url {problem}")
+    return text

@@ -1,8 +1,10 @@
 """The life of a call: accept it for later, run it when its turn comes, tell what became of it, end it.
 
     submission   record committed -> id dispatched -> 202
+    acceptance   how it gets on disk and in line: with one write where the queue is beside the records
     execution    id leased -> attempt begun (the record counts it) -> run by the agent -> attempt finished -> id acked
     firing       a schedule is due -> record committed and schedule moved on -> id dispatched
+    memory_share how much of a node's memory queued calls may use
     retries      whether a failed attempt is followed by another
     lookup       what is known of a call, wherever that is: here while it runs, remembered, in the database
     control      cancel one or many

@@ -80,6 +80,7 @@ class DeadLetterBox:
             created_at=created_at_of(retry_id),
             priority=ended.priority,
             retry_of=ended.id,
+            webhooks=ended.webhooks,
         )
         if not await self._store.dead_letters.insert_retry(retry, request):
             # Somebody was faster, or its record was purged just now.

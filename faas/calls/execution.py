@@ -25,14 +25,14 @@ from faas.errors import (
 from faas.models import CallStatus, FormatName
 from faas.recorder import attempt_of, log_of, outcome_of
 from faas.runner.collector import Collector
-from faas.runner.invocation import Invocation
+from faas.runner.invocation import Invocation, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from faas.calls.events import CallEvents
     from faas.calls.memory_share import MemoryShare
-    from faas.models import Call, CallRequest, CallResult
+    from faas.models import Attempt, Call, CallLog, CallRequest, CallResult
     from faas.recorder import Recorder
     from faas.runner.agent import Agent
     from faas.runner.functions import Function, FunctionTable
@@ -112,16 +112,18 @@ class Execution:
             async with self._share.taken(function.memory_mib / function.concurrency):
                 self._agent.start(invocation, queue_timeout_s=_patience_s(call))
                 self.beginning.discard(call.id)
+                # Who follows the call finds it at the agent from now on, and hears the rest from there.
+                self._events.waiters.wake(call.id)
                 await self._until_ended(sink, invocation)
         except asyncio.CancelledError:
-            await self._give_back(call)
+            await self._give_back(call, invocation)
             raise
         except FaasError as error:
             sink.error = error
         if isinstance(sink.error, NoCapacityError) and _patience_s(call) == 0:
             sink.error = CallNotBegunError()
         if isinstance(sink.error, EngineUnavailableError | ShuttingDownError):
-            await self._give_back(call)
+            await self._give_back(call, invocation)
             return RETRY_S
         return await self._finish(call, invocation, sink)
 
@@ -133,17 +135,22 @@ class Execution:
             await asyncio.wait([sink.ended], timeout=GIVE_BACK_S)
             raise
 
-    async def _give_back(self, call: Call) -> None:
-        if await self._store.calls.requeue(call.id, call.attempt):
+    async def _give_back(self, call: Call, invocation: Invocation | None) -> None:
+        evidence, log = self._evidence(call, invocation)
+        if await self._store.calls.requeue(call.id, call.attempt, evidence=evidence, log=log):
             self._events.publish(replace(call, status=CallStatus.QUEUED))
 
+    def _evidence(self, call: Call, invocation: Invocation | None) -> tuple[Attempt | None, CallLog | None]:
+        """What is known of the attempt, and what it wrote; nothing while its container may still run."""
+        if invocation is None or invocation.state is not State.ENDED:
+            return None, None
+        evidence = attempt_of(invocation, number=call.attempt, node=self._node)
+        attempt = replace(evidence, started_at=call.attempts[-1].started_at, completed_at=utc_now())
+        return attempt, log_of(invocation)
+
     async def _finish(self, call: Call, invocation: Invocation | None, sink: Collector) -> float | None:
-        attempt = call.attempts[-1]
-        log = None
-        if invocation is not None:
-            evidence = attempt_of(invocation, number=call.attempt, node=self._node)
-            attempt = replace(evidence, started_at=attempt.started_at, completed_at=utc_now())
-            log = log_of(invocation)
+        evidence, log = self._evidence(call, invocation)
+        attempt = evidence or call.attempts[-1]
         result = sink.result() if sink.error is None else self._render_error(sink.error, call.id)
         if sink.error is not None and invocation is not None and invocation.running_since:
             # As on the answer of a sync call that ran and failed.

@@ -155,7 +155,8 @@ class Following:
                 tell(LogLine(attempt=number, line=line))
             if is_more:
                 return told
-            if position.changes == len(changes):
+            if position.changes >= len(changes):
+                # More were told where the attempt of this node's waiting call is known from the database only.
                 if call.status.is_final and is_all_in and not told:
                     tell(CallEnded(call=call))
                 return told

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from faas.clock import utc_now
+from faas.errors import InvalidRequestError
 from faas.ids import created_at_of, new_id
 from faas.models import Call, CallStatus, CallType
+from faas.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,13 +36,16 @@ class Submission:
         priority: int = 0,
         not_before: datetime | None = None,
         expires_at: datetime | None = None,
+        callback_url: str = "",
         call_id: str | None = None,
     ) -> Call:
         """Accept a call for later; when this returns it is on disk and will run, unless it can't begin by `expires_at`.
 
+        `callback_url`: who is told of the end instead of the route's webhooks; signed with their secret.
         `call_id`: a fresh id that somebody has written down already.
 
-        Raises `StoreUnavailableError`, `QueueUnavailableError`; then nothing was accepted.
+        Raises `InvalidRequestError` for a `callback_url` when the route has no secret, `StoreUnavailableError`,
+        `QueueUnavailableError`; then nothing was accepted.
         """
         is_delayed = not_before is not None and not_before > utc_now()
         call_id = call_id or new_id()
@@ -54,7 +59,19 @@ class Submission:
             priority=priority,
             not_before=not_before,
             expires_at=expires_at,
+            webhooks=_webhooks_of(function, callback_url),
         )
         await self._acceptance.accept(call, request)
         self._events.publish(call)
         return call
+
+
+def _webhooks_of(function: Function, callback_url: str) -> Webhooks | None:
+    known = function.webhooks
+    if not callback_url:
+        return known if known is not None and (known.on_success or known.on_failure) else None
+    if known is None:
+        raise InvalidRequestError(
+            "X-Callback-Url needs a secret to sign with: give the route `webhooks` with a `secret`"
+        )
+    return Webhooks(on_success=callback_url, on_failure=callback_url, secret=known.secret)

@@ -1,5 +1,7 @@
 """`faas apps`: named groups of routes with a configuration."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -74,7 +76,7 @@ def update(session: Session, app: AppName, config: ConfigPairs = None) -> None:
 def delete(
     session: Session,
     app: AppName,
-    force: Annotated[bool, typer.Option("--force", help="Delete its routes first.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete its schedules and routes first.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask no question.")] = False,
 ) -> None:
     """Delete an app; one that has routes only with --force."""
@@ -123,12 +125,22 @@ def _delete_routes(session: Session, app: str, *, is_sure: bool) -> None:
     if not is_sure:
         print_note("Nothing was deleted. --yes skips the question.")
         raise typer.Exit(ExitCode.CANCELLED)
+    for schedule in session.client.list_schedules(app):
+        with _tolerating("schedule_not_found"):
+            session.client.delete_schedule(app, schedule["name"])
     for path in paths:
-        try:
+        with _tolerating("route_not_found"):
             session.client.delete_route(app, path)
-        except ClientError as error:
-            if error.code != "route_not_found":  # somebody else was quicker
-                raise
+
+
+@contextmanager
+def _tolerating(code: str) -> Iterator[None]:
+    """Somebody else was quicker."""
+    try:
+        yield
+    except ClientError as error:
+        if error.code != code:
+            raise
 
 
 def _print_app(session: Session, app: object, sentence: str) -> None:

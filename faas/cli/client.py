@@ -12,7 +12,7 @@ import httpx
 from faas import __version__
 from faas.cli.errors import ClientError, UnreachableError, from_answer
 from faas.cli.server_events import parse
-from faas.cli.urls import app_url, call_url, route_url
+from faas.cli.urls import app_url, call_url, route_url, schedule_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from faas.cli.server_events import ServerEvent
 
-__all__ = ["AppJSON", "BulkJSON", "CallJSON", "CallPage", "FaasClient", "RouteJSON"]
+__all__ = ["AppJSON", "BulkJSON", "CallJSON", "CallPage", "FaasClient", "RouteJSON", "ScheduleJSON"]
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
@@ -98,8 +98,30 @@ class CallJSON(TypedDict, total=False):
     retried_by: str | None
     retries: int
     is_dead_letter: bool
+    schedule: str | None
     result: CallResultJSON | None
     usage: dict[str, Any] | None
+
+
+class ScheduleJSON(TypedDict, total=False):
+    """A schedule as the API writes it; also the fields that create and update send."""
+
+    app_name: str
+    name: str
+    path: str
+    cron: str | None
+    interval_s: int | None
+    timezone: str
+    request: dict[str, Any]
+    priority: int
+    enabled: bool
+    missed: str
+    overlap: str
+    next: list[str]
+    last_at: str | None
+    last_call_id: str | None
+    created_at: str | None
+    updated_at: str | None
 
 
 class CallPage(TypedDict):
@@ -196,6 +218,32 @@ class FaasClient:
     def delete_route(self, app: str, path: str) -> None:
         """Delete a route."""
         self._request("DELETE", route_url(app, path))
+
+    # --- schedules
+
+    def list_schedules(self, app: str) -> list[ScheduleJSON]:
+        """An app's schedules."""
+        schedules: list[ScheduleJSON] = self._json("GET", f"{app_url(app)}/schedules", "schedules")
+        return schedules
+
+    def get_schedule(self, app: str, name: str) -> ScheduleJSON:
+        """One schedule."""
+        schedule: ScheduleJSON = self._json("GET", schedule_url(app, name), "schedule")
+        return schedule
+
+    def create_schedule(self, app: str, schedule: ScheduleJSON) -> ScheduleJSON:
+        """Make a schedule."""
+        created: ScheduleJSON = self._json("POST", f"{app_url(app)}/schedules", "schedule", body={"schedule": schedule})
+        return created
+
+    def update_schedule(self, app: str, name: str, schedule: ScheduleJSON) -> ScheduleJSON:
+        """Merge fields into a schedule."""
+        updated: ScheduleJSON = self._json("PATCH", schedule_url(app, name), "schedule", body={"schedule": schedule})
+        return updated
+
+    def delete_schedule(self, app: str, name: str) -> None:
+        """Delete a schedule."""
+        self._request("DELETE", schedule_url(app, name))
 
     # --- calls
 

@@ -73,6 +73,8 @@ _NEXT_STEPS = {
     "http_401": "Set FAAS_TOKEN, or FAAS_JWT_AUTH_KEY to the server's key.",
     "app_not_found": "`faas apps list` shows the apps there are.",
     "route_not_found": "`faas routes list APP` shows an app's routes.",
+    "schedule_not_found": "`faas schedules list APP` shows an app's schedules.",
+    "route_has_schedules": "`faas schedules list APP` shows them, `faas schedules delete APP NAME` deletes one.",
     "call_not_found": "`faas calls list APP` shows an app's calls.",
     "call_not_ended": "`faas calls wait ID` waits for its end, `faas calls cancel ID` ends it.",
     "call_expired": "The node keeps records for FAAS_RETENTION_S.",

@@ -22,6 +22,7 @@ NOUNS = {
     "apps": "Apps: named groups of routes with a configuration.",
     "routes": "Routes: one function each.",
     "calls": "Calls: their state, result and log.",
+    "schedules": "Schedules: routes that are called by the clock.",
     "dead-letters": "Dead letters: calls whose retries are exhausted.",
 }
 """Each is a module of this package, with what it says of itself in `faas --help`."""

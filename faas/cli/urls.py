@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from faas.cli.errors import ClientError
 
-__all__ = ["app_url", "call_url", "route_url", "run_url"]
+__all__ = ["app_url", "call_url", "route_url", "run_url", "schedule_url"]
 
 _PATH_SAFE = "/-._~!$&'()*+,;=@"
 """What may stand in a path as it is; a literal `%` or `?` of a route's path is escaped."""
@@ -23,6 +23,11 @@ def app_url(name: str) -> str:
 def route_url(app: str, path: str) -> str:
     """A route, by its path as it is stored."""
     return f"{app_url(app)}/routes{quote(path, safe=_PATH_SAFE)}"
+
+
+def schedule_url(app: str, name: str) -> str:
+    """A schedule."""
+    return f"{app_url(app)}/schedules/{_segment(name)}"
 
 
 def call_url(call_id: str) -> str:

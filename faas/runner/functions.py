@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from faas.counters import RouteMetrics
     from faas.models import App, PullPolicy, Route
     from faas.retry_policy import RetryPolicy
+    from faas.webhooks import Webhooks
     from faas.wire.headers import Headers
 
 __all__ = ["Function", "FunctionTable", "RouteCounters", "compile_function"]
@@ -61,6 +62,8 @@ class Function:
     """0: never."""
     retries: RetryPolicy | None
     """When its failed async calls run again."""
+    webhooks: Webhooks | None
+    """Who is told of the ends of its async calls."""
     config: Mapping[str, str]
     """The app's configuration, then the route's over it."""
     response_headers: tuple[tuple[bytes, bytes], ...]
@@ -114,6 +117,7 @@ def compile_function(app: App, route: Route, counters: RouteCounters) -> Functio
         min_warm=route.min_warm,
         freeze_s=route.freeze_ms / 1000,
         retries=route.retries,
+        webhooks=route.webhooks,
         config=config,
         response_headers=tuple(
             (name.lower().encode("latin-1"), values[0].encode("latin-1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from faas.models import Attempt, Call, CallStatus, CallType, Reason, ResultInfo
+from faas.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -43,6 +44,7 @@ def call_of(row: Row[Any], attempts: tuple[Attempt, ...] = ()) -> Call:
         is_dead_letter=row.is_dead_letter,
         cancel_requested_at=row.cancel_requested_at,
         schedule=row.schedule,
+        webhooks=None if row.webhooks is None else Webhooks.from_json(row.webhooks),
         result=result,
     )
 
@@ -65,6 +67,8 @@ def values_of(call: Call) -> dict[str, object]:
         "priority": call.priority,
         "not_before": call.not_before,
         "expires_at": call.expires_at,
+        "webhooks": None if call.webhooks is None else call.webhooks.to_json(),
+        "is_untold": call.webhooks is not None,
         "retry_of": call.retry_of,
         "retried_by": call.retried_by,
         "is_dead_letter": call.is_dead_letter,

@@ -108,14 +108,23 @@ class CallRecords:
 
         await self._database.write(work)
 
-    async def requeue(self, call_id: str, attempt_number: int) -> bool:
-        """Give a running call back, because its node shuts down; False when the attempt is not the latest."""
+    async def requeue(
+        self, call_id: str, attempt_number: int, *, evidence: Attempt | None = None, log: CallLog | None = None
+    ) -> bool:
+        """Give a running call back that its node can't run to its end; False when the attempt is not the latest.
+
+        Without evidence the attempt ends as one that the node's end cut off.
+        """
 
         def work(connection: Connection) -> bool:
             values = {**fence(call_id, attempt_number), "status": CallStatus.QUEUED.value}
             if connection.execute(OF_ATTEMPT, values).rowcount != 1:
                 return False
-            attempt_rows.close_open(connection, {call_id: utc_now()}, error=SHUT_DOWN)
+            if evidence is None:
+                attempt_rows.close_open(connection, {call_id: utc_now()}, error=SHUT_DOWN)
+            else:
+                attempt_rows.end(connection, [(call_id, evidence)])
+            bodies.keep_logs(self._database, connection, [(call_id, attempt_number, log)] if log else [])
             return True
 
         return await self._database.write(work)

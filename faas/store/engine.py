@@ -10,13 +10,16 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
+from faas.clock import monotonic
 from faas.errors import StoreUnavailableError
 from faas.store.apps import Apps
 from faas.store.calls import CallRecords
 from faas.store.cancelling import Cancelling
 from faas.store.database import WRITES, Database
 from faas.store.dead_letters import DeadLetters
+from faas.store.deliveries import Deliveries
 from faas.store.expiry import ExpiringCalls
+from faas.store.failures import is_locked
 from faas.store.idempotency import IdempotencyKeys
 from faas.store.migrate import bring_up_to_date
 from faas.store.retrying import Retrying
@@ -45,6 +48,9 @@ STATEMENT_TIMEOUT_S = 30.0
 BUSY_TIMEOUT_MS = 5000
 """How long SQLite waits for another process that writes."""
 
+START_S = 60.0
+"""How long a start waits for other nodes that start."""
+
 SQLITE_CONNECT = {"isolation_level": None}
 """The driver must not begin transactions by itself: it would begin them too late and of the wrong kind."""
 
@@ -70,6 +76,7 @@ class Store:
         self.dead_letters = DeadLetters(database)
         self.cancelling = Cancelling(database)
         self.idempotency_keys = IdempotencyKeys(database)
+        self.deliveries = Deliveries(database)
 
     async def ping(self) -> None:
         """Return when the database answers; `StoreUnavailableError` when it does not."""
@@ -87,10 +94,21 @@ async def open_store(url: str) -> AsyncIterator[Store]:
     async with TaskSet("store") as tasks:
         database = Database(_engine(usable), tasks, sqlite_writer=_sqlite_writer(usable))
         try:
-            await database.write(bring_up_to_date)
+            await _bring_up_to_date(database)
             yield Store(database)
         finally:
             await database.close()
+
+
+async def _bring_up_to_date(database: Database) -> None:
+    """Nodes that start together have SQLite's file one after the other, and the busy timeout has no order."""
+    deadline = monotonic() + START_S
+    while True:
+        try:
+            return await database.write(bring_up_to_date)
+        except StoreUnavailableError as error:
+            if monotonic() > deadline or not is_locked(error):
+                raise
 
 
 def _usable(text: str) -> URL:

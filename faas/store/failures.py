@@ -10,7 +10,7 @@ from sqlalchemy import exc
 
 from faas.errors import FaasError, InternalError, StoreUnavailableError
 
-__all__ = ["foreign", "translated"]
+__all__ = ["foreign", "is_locked", "translated"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,16 @@ def translated(error: Exception) -> FaasError:
         return StoreUnavailableError(f"The database does not answer: {cause}")
     logger.error("database_failed", exc_info=error)
     return InternalError()
+
+
+def is_locked(error: StoreUnavailableError) -> bool:
+    """Whether another process had SQLite's file for itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _table() -> _Table:

@@ -58,10 +58,10 @@ async def open_notices(
     Raises `StoreUnavailableError`. PostgreSQL only: no other node can be on a SQLite file.
     """
     try:
-        pooled = await greenlet_spawn(database.engine.raw_connection)
+        pooled = await greenlet_spawn(database.engine.connect)
+        connection: Any = pooled.connection.driver_connection
         # Out of the pool, whose connections are for transactions.
-        connection: Any = pooled.driver_connection
-        await greenlet_spawn(pooled.detach)
+        pooled.detach()
         connection.add_termination_listener(lambda _connection: on_broken())
         await connection.add_listener(CHANNEL, lambda _connection, _pid, _channel, text: hear(text))
         # The commit of a notice need not be on disk.

@@ -13,6 +13,7 @@ from faas.models import App, CallType, FormatName, PullPolicy, Route
 from faas.retry_policy import RetryPolicy
 from faas.store.apps import add_app, has_app
 from faas.store.tables import routes, schedules
+from faas.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +140,7 @@ def _route(row: Row[Any]) -> Route:
         timeout_s=row.timeout_s,
         idle_timeout_s=row.idle_timeout_s,
         retries=None if row.retries is None else RetryPolicy.from_json(row.retries),
+        webhooks=None if row.webhooks is None else Webhooks.from_json(row.webhooks),
         pull=PullPolicy(row.pull),
         config=row.config,
         headers={name: tuple(values) for name, values in row.headers.items()},
@@ -152,5 +154,6 @@ def _values(route: Route) -> dict[str, object]:
     values = {column.name: getattr(route, column.name) for column in routes.columns}
     values["config"] = dict(route.config)
     values["retries"] = None if route.retries is None else route.retries.to_json()
+    values["webhooks"] = None if route.webhooks is None else route.webhooks.to_json()
     values["headers"] = {name: list(lines) for name, lines in route.headers.items()}
     return values

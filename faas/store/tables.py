@@ -4,6 +4,7 @@ same; a test holds the two together.
 apps 1--n routes 1--n schedules
 calls 1--n call_attempts
       1--1 call_requests, call_results                 the big parts, so that listings read small rows
+      1--n webhook_deliveries                          who was told of its end
       1--n attempt_logs                                what each attempt logged; one that logged nothing has none
 queued_calls                                            the embedded queue; knows ids only, hence no foreign key
 """
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IS_DEAD_LETTER",
+    "IS_DUE_DELIVERY",
     "IS_EXPIRING",
     "IS_FINAL",
     "IS_TO_CANCEL",
     "IS_UNFINISHED",
+    "IS_UNTOLD",
     "REVISION",
     "apps",
     "attempt_logs",
@@ -56,6 +59,7 @@ __all__ = [
     "queued_calls",
     "routes",
     "schedules",
+    "webhook_deliveries",
 ]
 
 REVISION = "0003"
@@ -65,7 +69,10 @@ IS_UNFINISHED = "status IN ('delayed', 'queued', 'running')"
 IS_FINAL = "status IN ('success', 'error', 'cancelled')"
 IS_DEAD_LETTER = "is_dead_letter"
 IS_TO_CANCEL = "cancel_requested_at IS NOT NULL AND completed_at IS NULL"
-IS_EXPIRING = "status IN ('delayed', 'queued') AND attempt = 0 AND expires_at IS NOT NULL"
+# Not by status: SQLite would rather look up a status in the other index, and sort.
+IS_EXPIRING = "attempt = 0 AND completed_at IS NULL AND expires_at IS NOT NULL"
+IS_UNTOLD = "is_untold AND completed_at IS NOT NULL"
+IS_DUE_DELIVERY = "status = 'pending'"
 """The predicates of partial indexes; a query has to say them in these words for the index to be used."""
 
 _WHERE = "where"
@@ -112,6 +119,8 @@ routes = Table(
     Column("idle_timeout_s", BigInteger, nullable=False),
     # When failed async calls run again; null: never.
     Column("retries", JSON(none_as_null=True)),
+    # Who is told of the ends of async calls; null: nobody.
+    Column("webhooks", JSON(none_as_null=True)),
     Column("pull", String(16), nullable=False),
     Column("config", JSON, nullable=False),
     Column("headers", JSON, nullable=False),
@@ -155,18 +164,26 @@ calls = Table(
     Index("ix_calls_status_app_name_id", "status", "app_name", "id"),
     Index("ix_calls_unfinished", "id", info={_WHERE: IS_UNFINISHED}),
     Index("ix_calls_final", "created_at", info={_WHERE: IS_FINAL}),
+    # Who is told of its end, and whether that is still to be done.
+    Column("webhooks", JSON(none_as_null=True)),
+    Column("is_untold", Boolean, nullable=False, server_default=false()),
+    Index("ix_calls_untold", "id", info={_WHERE: IS_UNTOLD}),
+    # A route's calls are listed as fast as its app's.
+    Index("ix_calls_app_name_path_id", "app_name", "path", "id"),
     Index("ix_calls_dead_letters", "app_name", "id", info={_WHERE: IS_DEAD_LETTER}),
     Index("ix_calls_to_cancel", "id", info={_WHERE: IS_TO_CANCEL}),
     Index("ix_calls_expiring", "expires_at", info={_WHERE: IS_EXPIRING}),
 )
 
 
-@event.listens_for(calls, "before_create")
 def _make_indexes_partial(table: Table, connection: Connection, **_: object) -> None:
     # Not by `postgresql_where=` up there: a dialect that is named is imported, and PostgreSQL's takes 2 MiB.
     for index in table.indexes:
         if _WHERE in index.info:
             index.dialect_kwargs[f"{connection.dialect.name}_where"] = text(index.info[_WHERE])
+
+
+event.listen(calls, "before_create", _make_indexes_partial)
 
 
 def _of_call() -> Column[str]:
@@ -213,6 +230,26 @@ call_results = Table(
     Column("body", LargeBinary, nullable=False),
     Column("is_truncated", Boolean, nullable=False),
 )
+
+# Messages about the ends of calls, and what became of them.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    _of_call(),
+    Column("number", Integer, primary_key=True),
+    Column("url", PlainText, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("last_try", Integer, nullable=False),
+    # When it is tried next; while a node tries, when its claim runs out.
+    Column("next_try_at", UtcDateTime),
+    Column("completed_at", UtcDateTime),
+    Column("status_code", Integer),
+    Column("error", PlainText, nullable=False),
+    Index("ix_webhook_deliveries_due", "next_try_at", info={_WHERE: IS_DUE_DELIVERY}),
+)
+event.listen(webhook_deliveries, "before_create", _make_indexes_partial)
 
 attempt_logs = Table(
     "attempt_logs",

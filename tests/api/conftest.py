@@ -94,6 +94,7 @@ def app(
         following=following,
         schedules=schedules,
         outside=calls,
+        deliveries=calls,
         render_metrics=Metrics().render,
         readiness={"store": store.ping},
     )

@@ -8,7 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from faas.calls.events import Watch
-from faas.errors import CallNotFinishedError, CallNotFoundError, ImageNotAvailableError, InvalidRequestError
+from faas.errors import (
+    CallNotFinishedError,
+    CallNotFoundError,
+    DeliveryNotFoundError,
+    ImageNotAvailableError,
+    InvalidRequestError,
+)
 from faas.models import (
     App,
     Bulk,
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from faas.api.services import Stats
     from faas.calls.following import Told
     from faas.calls.history import Position
+    from faas.webhooks import Delivery
 
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 
@@ -115,6 +122,8 @@ class FakeCalls:
     waited_s: float | None = None
     attempt_asked: int | None = None
     listed: dict[str, Any] = field(default_factory=dict)
+    deliveries: dict[str, list[Delivery]] = field(default_factory=dict)
+    redelivered: list[tuple[str, int]] = field(default_factory=list)
     failure: Exception | None = None
     bulk_asked: tuple[str, CallFilter, int, str | None] | None = None
 
@@ -156,6 +165,17 @@ class FakeCalls:
             raise InvalidRequestError("cursor: not one that this server gave")
         self.listed = {"app_name": app_name, "cursor": cursor, **filters}
         return list(self.calls.values()), "next" if self.calls else None
+
+    async def deliveries_of(self, call_id: str) -> list[Delivery]:
+        self._find(call_id)
+        return self.deliveries.get(call_id, [])
+
+    async def redeliver(self, call_id: str, number: int) -> Delivery:
+        for delivery in await self.deliveries_of(call_id):
+            if delivery.number == number:
+                self.redelivered.append((call_id, number))
+                return delivery
+        raise DeliveryNotFoundError
 
     async def stats(self) -> Stats:
         return Counts()

@@ -57,6 +57,7 @@ async def test_creating_a_route_answers_200_with_its_defaults(client: httpx.Asyn
         "freeze_ms": 0,
         "stream_idle_s": 0,
         "retries": None,
+        "webhooks": None,
         "pull": "missing",
         "image_digest": "sha256:hello",
         "created_at": route["created_at"],

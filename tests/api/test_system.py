@@ -52,6 +52,7 @@ async def get_ready(catalog: Catalog, schedules: Schedules, readiness: dict[str,
         dead_letters=FakeDeadLetters(),
         schedules=schedules,
         outside=calls,
+        deliveries=calls,
         render_metrics=Metrics().render,
         readiness=readiness,
     )
@@ -167,6 +168,7 @@ async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCa
         dead_letters=FakeDeadLetters(),
         schedules=schedules,
         outside=calls,
+        deliveries=calls,
         render_metrics=Metrics().render,
         readiness={},
     )
@@ -204,6 +206,7 @@ EXPECTED_OPERATIONS = {
     "GET /v1/apps/{app_name}/schedules/{name}", "PATCH /v1/apps/{app_name}/schedules/{name}",
     "DELETE /v1/apps/{app_name}/schedules/{name}",
     "GET /v1/apps/{app_name}/calls", "GET /v1/calls/{call_id}", "DELETE /v1/calls/{call_id}",
+    "GET /v1/calls/{call_id}/deliveries", "POST /v1/calls/{call_id}/deliveries/{number}/redeliver",
     "GET /v1/calls/{call_id}/result", "GET /v1/calls/{call_id}/log",
     "GET /v1/calls/{call_id}/events", "GET /v1/apps/{app_name}/events",
     "POST /v1/apps/{app_name}/calls/cancel", "POST /v1/calls/{call_id}/retry", "GET /v1/apps/{app_name}/dead-letters",

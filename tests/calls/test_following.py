@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +140,40 @@ async def test_states_and_log_lines_are_told_as_they_come(
     assert repr(desk.events) == "<CallEvents 0 calls waited for, 0 apps watched>"
 
 
+async def test_a_call_that_waits_on_its_way_to_a_container_is_followed_into_it(
+    desk: Desk, following: Following, talker: Talker, tasks: TaskSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+
+    class Share:
+        @asynccontextmanager
+        async def taken(self, _memory_mib: float) -> AsyncIterator[None]:
+            await gate.wait()
+            yield
+
+    monkeypatch.setattr(desk.execution, "_share", Share())
+    looks: list[str] = []
+    now = desk.lookup.now
+
+    async def counted(call_id: str) -> Call:
+        call = await now(call_id)
+        looks.append(call.status.value)
+        return call
+
+    monkeypatch.setattr(desk.lookup, "now", counted)
+    call = await desk.submit("talk")
+    follower = Follower(following, call.id, tasks)
+    await follower.hears(1)
+    run = tasks.spawn(desk.execution.run(call.id), name="run")
+    await wait_until(lambda: looks.count("queued") >= 2, timeout_s=END_S)
+    gate.set()
+    talker.say(b"one\n")
+    assert await follower.hears(3) == TALKED[:3]
+    talker.say(None)
+    await follower.end()
+    await run
+
+
 async def test_a_call_that_ended_long_ago_is_told_whole(desk: Desk, following: Following, talker: Talker) -> None:
     talker.say(b"one\ntwo\n", b"half", None)
     call = await desk.submit("talk")
@@ -172,6 +206,16 @@ async def test_an_attempt_that_did_not_happen_and_the_next_are_both_told(
         *("queued", "running", "ended 1", "queued"),
         *("running", "log 2 'one\\n'", "ended 2", "success", "end"),
     ]
+
+
+async def test_who_was_told_more_by_another_node_goes_on_when_this_one_knows_it_too(
+    desk: Desk, following: Following, tasks: TaskSet
+) -> None:
+    call = await desk.submit()
+    follower = Follower(following, call.id, tasks, after=Position(changes=2))
+    await wait_until(lambda: len(desk.waiters) == 1)
+    await desk.execution.run(call.id)
+    assert await follower.end() == ["ended 1", "success", "end"]
 
 
 async def test_a_cancelled_call_is_told_to_its_end(desk: Desk, following: Following, tasks: TaskSet) -> None:

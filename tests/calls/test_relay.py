@@ -19,6 +19,7 @@ from faas.store.engine import open_store
 from faas.store.notices import CHANNEL, MAX_NOTICE_BYTES
 from faas.tasks import TaskSet
 from tests.support.samples import a_call
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -116,14 +117,20 @@ async def test_a_line_that_breaks_is_opened_again_and_the_gap_is_told(
     monkeypatch.setattr(relay_module, "RETRY_S", 0.01)
     async with running_node(postgres_url) as here, running_node(postgres_url) as there:
         with there.events.watching("demo") as watch:
-            await asyncio.to_thread(
-                postgres_server.sql,
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%synchronous_commit = off%'"
-                " AND pid <> pg_backend_pid()",
-            )
-            assert await taken(watch, 1) == [Notice.GAP]
+            database = postgres_url.rpartition("/")[2]
+            for statement in (
+                f"ALTER DATABASE {database} ALLOW_CONNECTIONS false",
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'",
+            ):
+                await asyncio.to_thread(postgres_server.sql, statement)
+            await wait_until(lambda: not (here.relay.is_up.is_set() or there.relay.is_up.is_set()))
             here.events.publish(a_call())
-            assert [type(one) for one in await taken(watch, 1)] == [CallEvent]
+            await asyncio.to_thread(postgres_server.sql, f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+            assert await taken(watch, 1) == [Notice.GAP]
+            async with asyncio.timeout(SOON_S):
+                await here.relay.is_up.wait()
+            here.events.publish(a_call())
+            assert isinstance((await taken(watch, 1))[-1], CallEvent)
 
 
 async def test_a_notice_that_is_not_understood_is_a_gap(postgres_url: str, postgres_server: PostgresServer) -> None:

@@ -88,6 +88,7 @@ def test_delete_of_an_app_with_routes_says_what_to_do_next(faas: Faas, server: S
 def _app_with_routes(server: Server) -> None:
     server.on_json("GET /v1/apps/shop", {"app": APP})
     server.on_json("GET /v1/apps/shop/routes", {"routes": [{"path": "/a"}, {"path": "/b/c"}]})
+    server.on_json("GET /v1/apps/shop/schedules", {"schedules": []})
     server.on_json("DELETE /v1/apps/shop/routes/a", {"message": "Route deleted"})
     server.on_error("DELETE /v1/apps/shop/routes/b/c", 404, "route_not_found", "Route not found")
     server.on_json("DELETE /v1/apps/shop", {"message": "App deleted"})

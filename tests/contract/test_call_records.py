@@ -8,14 +8,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 
 from faas.clock import utc_now
 from faas.errors import InvalidRequestError
 from faas.ids import new_id
 from faas.models import Attempt, Call, CallLog, CallResult, CallStatus, CallType, Reason, Usage
+from faas.store.tables import IS_EXPIRING
 from tests.support.samples import a_call, a_request, a_result, an_attempt
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from faas.store.engine import Store
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -454,3 +458,15 @@ async def test_a_call_that_began_in_time_runs_again_after_it(store: Store) -> No
     again = await store.calls.begin_attempt(call.id, node="node-2", started_at=utc_now() + timedelta(hours=2))
     assert again is not None
     assert again.attempt == 2
+
+
+async def test_the_look_for_expired_calls_reads_no_others(store: Store) -> None:
+    def plan(connection: Connection) -> str:
+        statement = f"SELECT id FROM calls WHERE {IS_EXPIRING} AND expires_at <= '2030-01-01' ORDER BY expires_at"
+        if store.database.is_sqlite:
+            return str(connection.execute(text(f"EXPLAIN QUERY PLAN {statement}")).all())
+        # A handful of rows is read faster without an index; the question is whether it can be used.
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        return str(connection.execute(text(f"EXPLAIN {statement}")).all())
+
+    assert "ix_calls_expiring" in await store.database.read(plan)

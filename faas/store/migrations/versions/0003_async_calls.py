@@ -23,6 +23,7 @@ def upgrade() -> None:
     _add_expiry()
     _add_idempotency_keys()
     _add_schedules()
+    _add_webhooks()
 
 
 def _add_retries() -> None:
@@ -57,7 +58,7 @@ def _add_retries() -> None:
 def _add_expiry() -> None:
     """What a caller said of when a call may begin."""
     op.add_column("calls", sa.Column("expires_at", sa.DateTime(timezone=True)))
-    expiring = sa.text("status IN ('delayed', 'queued') AND attempt = 0 AND expires_at IS NOT NULL")
+    expiring = sa.text("attempt = 0 AND completed_at IS NULL AND expires_at IS NOT NULL")
     op.create_index("ix_calls_expiring", "calls", ["expires_at"], sqlite_where=expiring, postgresql_where=expiring)
 
 
@@ -118,3 +119,33 @@ def _add_schedules() -> None:
     )
     op.create_index("ix_schedules_next_at", "schedules", ["next_at"])
     op.create_index("ix_schedules_app_name_path", "schedules", ["app_name", "path"])
+
+
+def _add_webhooks() -> None:
+    """Who is told of the ends of calls, and what became of the messages; a route's calls listed by an index."""
+    op.add_column("routes", sa.Column("webhooks", sa.JSON()))
+    op.add_column("calls", sa.Column("webhooks", sa.JSON()))
+    op.add_column("calls", sa.Column("is_untold", sa.Boolean(), nullable=False, server_default=sa.false()))
+    untold = sa.text("is_untold AND completed_at IS NOT NULL")
+    op.create_index("ix_calls_untold", "calls", ["id"], sqlite_where=untold, postgresql_where=untold)
+    op.create_index("ix_calls_app_name_path_id", "calls", ["app_name", "path", "id"])
+    op.create_table(
+        "webhook_deliveries",
+        sa.Column("call_id", sa.String(36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("last_try", sa.Integer(), nullable=False),
+        sa.Column("next_try_at", sa.DateTime(timezone=True)),
+        sa.Column("completed_at", sa.DateTime(timezone=True)),
+        sa.Column("status_code", sa.Integer()),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("call_id", "number", name="pk_webhook_deliveries"),
+        sa.ForeignKeyConstraint(["call_id"], ["calls.id"], name="fk_webhook_deliveries_calls", ondelete="CASCADE"),
+    )
+    due = sa.text("status = 'pending'")
+    op.create_index(
+        "ix_webhook_deliveries_due", "webhook_deliveries", ["next_try_at"], sqlite_where=due, postgresql_where=due
+    )
