@@ -11,13 +11,11 @@ import httpx
 import pytest
 
 from faas.api import dataplane as dataplane_module
-from faas.api.app import build_app
 from faas.catalog import Catalog, Limits
-from faas.metrics import Metrics
 from faas.runner import keeper as keeper_module
 from faas.schedules.schedules import Schedules
 from faas.store.engine import Store, open_store
-from tests.api.fakes import FakeCalls, FakeDeadLetters, FakeFollowing, SilentListener, resolve_image
+from tests.api.fakes import FakeCalls, FakeDeadLetters, FakeFollowing, SilentListener, make_app, resolve_image
 from tests.api.front import MIB, PROGRAMS, running_front
 from tests.support.programs import http_stream
 from tests.support.rig import running_rig
@@ -86,17 +84,8 @@ def app(
     schedules: Schedules,
     store: Store,
 ) -> FastAPI:
-    return build_app(
-        catalog=catalog,
-        lookup=calls,
-        control=calls,
-        dead_letters=dead_letters,
-        following=following,
-        schedules=schedules,
-        outside=calls,
-        deliveries=calls,
-        render_metrics=Metrics().render,
-        readiness={"store": store.ping},
+    return make_app(
+        catalog, schedules, calls, readiness={"store": store.ping}, dead_letters=dead_letters, following=following
     )
 
 

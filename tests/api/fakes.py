@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from faas.api.app import build_app
 from faas.calls.events import Watch
 from faas.errors import (
     CallNotFinishedError,
@@ -15,6 +16,7 @@ from faas.errors import (
     ImageNotAvailableError,
     InvalidRequestError,
 )
+from faas.metrics import Metrics
 from faas.models import (
     App,
     Bulk,
@@ -34,9 +36,13 @@ from faas.runner.executors.base import Image
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
+    from fastapi import FastAPI
+
     from faas.api.services import Stats
     from faas.calls.following import Told
     from faas.calls.history import Position
+    from faas.catalog import Catalog
+    from faas.schedules.schedules import Schedules
     from faas.webhooks import Delivery
 
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
@@ -221,3 +227,15 @@ class FakeFollowing:
             yield self.watch_
         finally:
             self.closed += 1
+
+
+def make_app(catalog: Catalog, schedules: Schedules, calls: FakeCalls, **changes: Any) -> FastAPI:
+    """The application on stand-ins; `changes` are arguments of `build_app`."""
+    defaults: dict[str, Any] = {
+        "dead_letters": FakeDeadLetters(),
+        "following": FakeFollowing(),
+        "render_metrics": Metrics().render,
+        "readiness": {},
+    }
+    parts = dict.fromkeys(("lookup", "control", "outside", "deliveries"), calls)
+    return build_app(catalog=catalog, schedules=schedules, **parts, **(defaults | changes))

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from faas.api.app import build_app
 from faas.auth.route_token import make_token
-from faas.metrics import Metrics
-from tests.api.fakes import FakeDeadLetters, FakeFollowing
+from tests.api.fakes import make_app
 
 if TYPE_CHECKING:
     from faas.catalog import Catalog
@@ -22,19 +20,7 @@ KEY = "service-key"
 async def test_every_operation_of_v1_and_tasks_wants_a_token_and_says_so(
     catalog: Catalog, calls: FakeCalls, schedules: Schedules
 ) -> None:
-    app = build_app(
-        catalog=catalog,
-        lookup=calls,
-        control=calls,
-        following=FakeFollowing(),
-        dead_letters=FakeDeadLetters(),
-        schedules=schedules,
-        outside=calls,
-        deliveries=calls,
-        render_metrics=Metrics().render,
-        readiness={},
-        jwt_auth_key=KEY,
-    )
+    app = make_app(catalog, schedules, calls, jwt_auth_key=KEY)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://faas") as client:
         description = (await client.get("/openapi.json")).json()
@@ -56,19 +42,7 @@ async def test_every_operation_of_v1_and_tasks_wants_a_token_and_says_so(
 async def test_a_body_is_not_read_for_those_who_may_not_send_one(
     catalog: Catalog, calls: FakeCalls, schedules: Schedules
 ) -> None:
-    app = build_app(
-        catalog=catalog,
-        lookup=calls,
-        control=calls,
-        following=FakeFollowing(),
-        dead_letters=FakeDeadLetters(),
-        schedules=schedules,
-        outside=calls,
-        deliveries=calls,
-        render_metrics=Metrics().render,
-        readiness={},
-        jwt_auth_key=KEY,
-    )
+    app = make_app(catalog, schedules, calls, jwt_auth_key=KEY)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://faas") as client:
         response = await client.post("/v1/apps", content=b"x" * 2_000_000)
     assert response.status_code == 401

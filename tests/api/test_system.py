@@ -10,10 +10,8 @@ import pytest
 
 from faas import __version__
 from faas.api import system
-from faas.api.app import build_app
 from faas.errors import ShuttingDownError
-from faas.metrics import Metrics
-from tests.api.fakes import FakeCalls, FakeDeadLetters, FakeFollowing
+from tests.api.fakes import FakeCalls, make_app
 
 if TYPE_CHECKING:
     from faas.api.services import ReadinessCheck
@@ -44,18 +42,7 @@ async def test_a_living_process_is_healthy_and_ready(client: httpx.AsyncClient, 
 
 async def get_ready(catalog: Catalog, schedules: Schedules, readiness: dict[str, ReadinessCheck]) -> httpx.Response:
     calls = FakeCalls()
-    app = build_app(
-        catalog=catalog,
-        lookup=calls,
-        control=calls,
-        following=FakeFollowing(),
-        dead_letters=FakeDeadLetters(),
-        schedules=schedules,
-        outside=calls,
-        deliveries=calls,
-        render_metrics=Metrics().render,
-        readiness=readiness,
-    )
+    app = make_app(catalog, schedules, calls, readiness=readiness)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://faas") as client:
         assert (await client.get("/healthz")).status_code == 200
         return await client.get("/readyz")
@@ -160,18 +147,7 @@ async def test_json_is_safe_inside_html_and_ends_in_a_newline(client: httpx.Asyn
 
 async def test_a_defect_is_500_and_tells_nothing(catalog: Catalog, calls: FakeCalls, schedules: Schedules) -> None:
     calls.failure = RuntimeError("postgresql://user:s3cret@host")
-    app = build_app(
-        catalog=catalog,
-        lookup=calls,
-        control=calls,
-        following=FakeFollowing(),
-        dead_letters=FakeDeadLetters(),
-        schedules=schedules,
-        outside=calls,
-        deliveries=calls,
-        render_metrics=Metrics().render,
-        readiness={},
-    )
+    app = make_app(catalog, schedules, calls)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://faas") as client:
         response = await client.get("/v1/calls/x")
