@@ -123,7 +123,7 @@ PHASES = [
     Phase(name="bodies in both directions", one_in=2_000, image="stream", call=_stream),
     # Requests of the control API leave objects that refer to each other, a hundred or two for each of these calls; the
     # garbage collector takes them when there are 25 000, and the node must have been there before it is looked at.
-    Phase(name="async calls", one_in=500, image="echo", call=_accept, warm_up=500),
+    Phase(name="async calls", one_in=500, image="echo", call=_accept, warm_up=1500),
     Phase(
         name="callers who hang up on a shared container",
         one_in=1_000,

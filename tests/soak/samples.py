@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_RSS_GROWTH_MIB", "Sample", "take_quiet", "take_settled"]
 
-MAX_RSS_GROWTH_MIB = 8.0
-"""25,000 objects that refer to each other wait for the garbage collector, SQLite fills its pages, the allocator moves
-things about; a million calls that leak nine bytes each would be more."""
+MAX_RSS_GROWTH_MIB = 3.0
+"""What the allocator moves about; a million calls that leak four bytes each would be more."""
 
 MAX_THREADS_MORE = (os.cpu_count() or 1) + 4
 """Python's pool of threads for blocking work grows to this by and by, and not further."""
