@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from faas.clock import monotonic
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["TaskSet"]
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 class TaskSet:
@@ -46,6 +48,13 @@ class TaskSet:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    async def shield(self, work: Coroutine[Any, Any, _T], *, name: str) -> _T:
+        """The result of work that goes on to its end when the caller is cancelled, who is not kept waiting."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._name}/{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
 
     def supervise(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Run a loop that must live as long as its owner."""

@@ -104,3 +104,27 @@ async def test_waiting_ends_with_its_time_and_says_how_many_are_left() -> None:
     assert await tasks.wait(0.01) == 1
     await tasks.cancel()
     assert len(tasks) == 0
+
+
+async def test_shielded_work_goes_on_without_its_caller_until_the_set_is_cancelled() -> None:
+    tasks = TaskSet("test")
+    is_over = asyncio.Event()
+    caller = asyncio.get_running_loop().create_task(tasks.shield(is_over.wait(), name="long"))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.wait([caller], timeout=10)
+    assert caller.cancelled()
+    assert len(tasks) == 1
+    is_over.set()
+    assert await tasks.wait(10.0) == 0
+
+
+async def test_the_caller_of_shielded_work_gets_its_result_and_its_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise LookupError
+
+    tasks = TaskSet("test")
+    assert await tasks.shield(asyncio.sleep(0, "result"), name="work") == "result"
+    with pytest.raises(LookupError):
+        await tasks.shield(fail(), name="work")
+    assert not caplog.records

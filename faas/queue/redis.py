@@ -5,14 +5,18 @@ moves on (`renew`), not by the stream's idle time, which takes long calls from t
 script: there is no state between two steps, and no script waits. `keys.py` draws all that is kept.
 
 To wait, a lessee blocks for up to a second on a small stream that every change touches, on a connection that does
-nothing else: a cancelled read costs that connection, never a reply that belongs to another.
+nothing else.
+
+Each command is a task of its own that a cancelled caller leaves behind: redis-py writes inside `asyncio.wait_for`,
+which before Python 3.12 loses a cancellation that meets the end of the write, and a cancelled command costs its
+connection.
 """
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -50,6 +54,7 @@ AT_ONCE = 500
 """Delayed calls that one lease puts in line: 2.4 ms during which Redis does nothing else."""
 
 _FOREIGN = (RedisError, OSError)
+_T = TypeVar("_T")
 
 
 class RedisQueue:
@@ -69,10 +74,7 @@ class RedisQueue:
 
     async def check(self) -> None:
         """Return when Redis answers and is new enough."""
-        try:
-            server = await self._commands.info("server")
-        except _FOREIGN as error:
-            raise _unavailable(error) from error
+        server = await self._answer(self._commands.info("server"))
         version = str(server["redis_version"])
         if int(version.partition(".")[0]) < OLDEST_REDIS:
             raise QueueUnavailableError(f"Redis {version} is too old for the queue; use {OLDEST_REDIS} or newer")
@@ -110,10 +112,7 @@ class RedisQueue:
         wanted = list(call_ids)
         if not wanted:
             return set()
-        try:
-            tickets = await cast("Awaitable[list[str | None]]", self._commands.hmget(CALLS, wanted))
-        except _FOREIGN as error:
-            raise _unavailable(error) from error
+        tickets = await self._answer(cast("Awaitable[list[str | None]]", self._commands.hmget(CALLS, wanted)))
         return {call_id for call_id, ticket in zip(wanted, tickets, strict=True) if ticket is not None}
 
     async def release_owned(self, owner_prefix: str) -> int:
@@ -136,18 +135,21 @@ class RedisQueue:
         return cast("list[int]", await self._run("ack", *_pairs(leases)))
 
     async def _run(self, name: str, *arguments: str | int) -> object:
-        try:
-            return await self._scripts[name](keys=KEYS, args=arguments)
-        except _FOREIGN as error:
-            raise _unavailable(error) from error
+        return await self._answer(self._scripts[name](keys=KEYS, args=arguments))
 
     async def _wait(self, last_seen: str, wait_s: float) -> None:
         """Until something changed since, or the time is over."""
-        try:
-            # BLOCK 0 would be for ever.
-            await self._blocking.xread({WAKE: last_seen}, block=max(int(wait_s * 1000), 1))
-        except _FOREIGN as error:
-            raise _unavailable(error) from error
+        # BLOCK 0 would be for ever.
+        await self._answer(self._blocking.xread({WAKE: last_seen}, block=max(int(wait_s * 1000), 1)))
+
+    async def _answer(self, command: Awaitable[_T]) -> _T:
+        async def answer() -> _T:
+            try:
+                return await command
+            except _FOREIGN as error:
+                raise _unavailable(error) from error
+
+        return await self._tasks.shield(answer(), name="command")
 
 
 @asynccontextmanager

@@ -129,13 +129,13 @@ async def test_waiting_ends_when_the_time_is_over(queue: CallQueue) -> None:
 async def test_cancelled_lessees_take_no_call_along(queue: CallQueue, other: CallQueue) -> None:
     chance = random.Random(1)
     ids: list[str] = []
-    for _ in range(30):
-        task = asyncio.get_running_loop().create_task(leased(queue, wait_s=10, lease_s=SHORT_S))
+    for _ in range(60):
+        task = asyncio.get_running_loop().create_task(leased(queue, wait_s=60, lease_s=SHORT_S))
         await asyncio.sleep(chance.random() * 0.01)
         if chance.random() < 0.5:
             ids += await dispatched(other)
         task.cancel()
-        await asyncio.wait([task])
+        assert (await asyncio.wait([task], timeout=10))[0], "the cancellation was lost"
     back: set[str] = set()
 
     async def all_are_back() -> bool:
